@@ -1,0 +1,1 @@
+//! A safe layer over DPDK: EAL, mempools, mbufs, Ethernet ports and queues.

@@ -1,0 +1,1 @@
+//! Virtual servers, pools, members, selection, and source address translation.

@@ -1,0 +1,1 @@
+//! Frames as bytes: header views, packets, flow keys, checksums, addresses and time.

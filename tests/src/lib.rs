@@ -1,0 +1,1 @@
+//! Scenario, replay and end-to-end tests.
