@@ -1,1 +1,22 @@
 //! Frames as bytes: header views, packets, flow keys, checksums, addresses and time.
+//!
+//! The lowest room of the house: everything here is a pure function of bytes. From the bottom up:
+//!
+//! - [`addr`] and [`time`]: values that are valid by construction ([`MacAddr`], [`VlanId`],
+//!   [`IpPrefix`], [`L4Port`], [`Timestamp`]);
+//! - [`checksum`]: the Internet checksum, whole and incremental (RFC 1071, RFC 1624);
+//! - [`packet`]: a [`Packet`], one frame borrowed from whoever owns its buffer, with room in front;
+//! - [`tag`]: 802.1Q and 802.1ad tags, in the frame or stripped into metadata by a driver;
+//! - [`layers`]: [`Layers`], where each header of a frame begins, found once per packet;
+//! - [`flow`]: the [`FlowKey`] of a packet;
+//! - [`rewrite`]: setting addresses and ports in place while the checksums stay right;
+//! - [`emit`]: frames written from nothing (ARP, NDP, ICMP, TCP, UDP).
+//!
+//! It does not know who owns a buffer, what time it is, or what the configuration says.
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod time;
+
+pub use addr::{AddrError, IpPrefix, L4Port, MacAddr, PortId, VlanId, VlanIndex};
+pub use time::Timestamp;
