@@ -16,7 +16,20 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod checksum;
+pub mod emit;
+pub mod flow;
+pub mod header;
+pub mod layers;
+pub mod packet;
+pub mod rewrite;
+pub mod tag;
 pub mod time;
 
 pub use addr::{AddrError, IpPrefix, L4Port, MacAddr, PortId, VlanId, VlanIndex};
+pub use flow::{Addr, FlowKey, IpProto};
+pub use layers::{Fragment, Layers, Network, ParseError};
+pub use packet::{NoRoom, Packet, RxChecksum, RxMeta, Shape};
+pub use rewrite::Rewrite;
+pub use tag::Encap;
 pub use time::Timestamp;

@@ -1,0 +1,111 @@
+//! Addresses and ports set in place while the checksums stay right.
+
+use thiserror::Error;
+
+use crate::checksum::{Sum, adjust};
+use crate::flow::{FlowKey, IpProto};
+use crate::header::{Ipv4, Ipv6, Tcp, Udp, view_mut};
+use crate::layers::{Fragment, Layers, Network};
+use crate::packet::Packet;
+
+/// A packet that a rewrite does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RewriteError {
+    /// Another address family or protocol than the rewrite was made for.
+    #[error("the packet is not of the rewrite's family and protocol")]
+    Mismatch,
+    /// A later fragment, whose octets must not be taken for a transport header.
+    #[error("a later fragment has no transport header to rewrite")]
+    Fragment,
+    /// Hops are used up (RFC 1812 section 5.3.1): the packet must not be forwarded.
+    #[error("time to live exceeded")]
+    TtlExceeded,
+}
+
+/// The change from one flow key to another, with its checksum differences worked out once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    to: FlowKey,
+    /// Difference of the addresses.
+    addr_delta: u16,
+    /// Difference of addresses and ports: what a checksum over a pseudo-header sees.
+    l4_delta: u16,
+}
+
+impl Rewrite {
+    /// What turns packets with the key `from` into packets with the key `to`; both must be of one
+    /// family and protocol, or [`apply`](Self::apply) refuses every packet.
+    pub fn new(from: &FlowKey, to: &FlowKey) -> Self {
+        let addrs = |k: &FlowKey| Sum::ZERO.add(k.src.octets()).add(k.dst.octets());
+        let addr_delta = addrs(to).minus(addrs(from));
+        let ports = |k: &FlowKey| Sum::ZERO.add_u16(k.sport().0).add_u16(k.dport().0);
+        Self {
+            to: *to,
+            addr_delta: addr_delta.fold(),
+            l4_delta: addr_delta.plus(ports(to).minus(ports(from))).fold(),
+        }
+    }
+
+    /// The key of packets after the rewrite.
+    #[inline]
+    pub const fn to(&self) -> &FlowKey {
+        &self.to
+    }
+
+    /// Rewrites `packet`, takes one hop off, and adjusts the checksums (RFC 1624). TCP and UDP only;
+    /// a UDP datagram without a checksum stays without one (RFC 3022 section 4.1). A first
+    /// fragment is rewritten like a whole packet.
+    #[inline]
+    pub fn apply(&self, packet: &mut Packet<'_>, layers: &Layers) -> Result<(), RewriteError> {
+        let to = &self.to;
+        if layers.key.proto != to.proto {
+            return Err(RewriteError::Mismatch);
+        }
+        if layers.fragment == Fragment::Later {
+            return Err(RewriteError::Fragment);
+        }
+        if layers.ttl <= 1 {
+            return Err(RewriteError::TtlExceeded);
+        }
+        let frame = packet.data_mut();
+        match layers.network {
+            Network::Ipv4 if to.src.is_v4() => {
+                let ip: &mut Ipv4 = view_mut(frame, layers.l3).ok_or(RewriteError::Mismatch)?;
+                ip.src = to.src.v4_octets();
+                ip.dst = to.dst.v4_octets();
+                ip.ttl = ip.ttl.saturating_sub(1);
+                // TTL is the upper half of its 16-bit word.
+                let delta = Sum::ZERO.add_u16(self.addr_delta).sub_u16(0x0100);
+                ip.checksum = adjust(ip.checksum.get(), delta).into();
+            }
+            Network::Ipv6 if !to.src.is_v4() => {
+                let ip: &mut Ipv6 = view_mut(frame, layers.l3).ok_or(RewriteError::Mismatch)?;
+                ip.src = *to.src.octets();
+                ip.dst = *to.dst.octets();
+                ip.hop_limit = ip.hop_limit.saturating_sub(1);
+            }
+            _ => return Err(RewriteError::Mismatch),
+        }
+        let delta = Sum::ZERO.add_u16(self.l4_delta);
+        match to.proto {
+            IpProto::TCP => {
+                let tcp: &mut Tcp = view_mut(frame, layers.l4).ok_or(RewriteError::Mismatch)?;
+                tcp.sport = to.sport().0.into();
+                tcp.dport = to.dport().0.into();
+                tcp.checksum = adjust(tcp.checksum.get(), delta).into();
+            }
+            IpProto::UDP => {
+                let udp: &mut Udp = view_mut(frame, layers.l4).ok_or(RewriteError::Mismatch)?;
+                udp.sport = to.sport().0.into();
+                udp.dport = to.dport().0.into();
+                if udp.checksum.get() != 0 {
+                    let sum = adjust(udp.checksum.get(), delta);
+                    // Zero means "none"; its other representation is sent (RFC 768).
+                    udp.checksum = if sum == 0 { 0xffff } else { sum }.into();
+                }
+            }
+            _ => return Err(RewriteError::Mismatch),
+        }
+        Ok(())
+    }
+}
