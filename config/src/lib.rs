@@ -1,1 +1,41 @@
 //! The custom resources, their validation, and the watch-event protocol of the config socket.
+//!
+//! The way of an object, from bytes to what the dataplane compiles:
+//!
+//! ```text
+//! bytes ─ watch::Session ─ event ─ resource::parse ─ Store ─ resolve ─ Config + ObjectStates
+//! file  ─ document::read_path ────────┘                         (whole, by value)
+//! ```
+//!
+//! Nothing here opens a socket, starts a thread or reads a clock (reading files is the one
+//! exception, in [`document`]). Every error names the field it is about, every input is bounded,
+//! and a wrong object never disturbs another one or its own last good version.
+//!
+//! * [`resource`]: one module per kind; extraction and validation of one object.
+//! * [`store`]: the last good version of every object.
+//! * [`resolve()`]: references followed, conflicts settled: a [`Config`] and a state per object.
+//! * [`watch`]: the protocol of the socket as a state machine.
+//! * [`document`]: YAML and JSON files.
+//! * [`client`]: the lines of the protocol as types, shared with the operator's tool.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod kind;
+mod meta;
+mod reader;
+pub mod resolve;
+pub mod resource;
+pub mod store;
+mod types;
+
+pub use error::FieldError;
+pub use kind::{Kind, UNSUPPORTED};
+pub use meta::{Metadata, ObjectKey};
+pub use resolve::{ObjectState, Reason, ReasonCode, State, resolve};
+pub use store::{Change, Limits, Owner, Store, Stored};
+pub use types::{
+    AllowedProtocol, AllowedService, AutoLasthop, Config, Encap, LbMethod, ListenScope, Monitor,
+    MonitorKind, Pool, PoolKey, PoolMember, Protocol, SelfIp, ServiceDownAction, Snat, SpreadHash,
+    StaticRoute, TrunkHash, VirtualServer, Vlan,
+};

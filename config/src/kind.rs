@@ -1,0 +1,100 @@
+//! The kinds of objects: which are programmed, which are only known by name.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A kind that is programmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// A VLAN with its self IPs.
+    #[serde(rename = "F5SPKVlan")]
+    Vlan,
+    /// A static route.
+    #[serde(rename = "F5SPKStaticRoute")]
+    StaticRoute,
+    /// A TCP virtual server.
+    #[serde(rename = "F5SPKIngressTCP")]
+    IngressTcp,
+    /// A UDP virtual server.
+    #[serde(rename = "F5SPKIngressUDP")]
+    IngressUdp,
+    /// The core Service: names the ports of a pool.
+    Service,
+    /// Part of the members of a Service.
+    EndpointSlice,
+}
+
+impl Kind {
+    /// Every programmed kind.
+    pub const ALL: [Self; 6] = [
+        Self::Vlan,
+        Self::StaticRoute,
+        Self::IngressTcp,
+        Self::IngressUdp,
+        Self::Service,
+        Self::EndpointSlice,
+    ];
+
+    /// The name manifests use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vlan => "F5SPKVlan",
+            Self::StaticRoute => "F5SPKStaticRoute",
+            Self::IngressTcp => "F5SPKIngressTCP",
+            Self::IngressUdp => "F5SPKIngressUDP",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+        }
+    }
+
+    /// The apiVersion manifests use.
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::Vlan | Self::StaticRoute => "k8s.f5net.com/v1",
+            Self::IngressTcp => "ingresstcp.k8s.f5net.com/v1",
+            Self::IngressUdp => "ingressudp.k8s.f5net.com/v1",
+            Self::Service => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+        }
+    }
+
+    /// The kind of that exact name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Kinds of the same family that are recognised and refused.
+pub const UNSUPPORTED: [&str; 9] = [
+    "F5SPKSnatpool",
+    "F5SPKEgress",
+    "F5SPKIngressNGAP",
+    "F5SPKIngressDiameter",
+    "F5SPKPortList",
+    "F5SPKAddressList",
+    "F5SPKDnscache",
+    "F5BigFwPolicy",
+    "F5BigFwRulelist",
+];
+
+/// The sentence for a kind that is not programmed.
+pub fn refusal(name: &str) -> String {
+    if UNSUPPORTED.contains(&name) {
+        return format!("kind {name} is not supported yet");
+    }
+    let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+    let hint = crate::reader::closest(name, known.iter().copied())
+        .map_or_else(String::new, |hint| format!("; did you mean {hint}?"));
+    format!(
+        "unknown kind {}{hint} (accepted: {})",
+        crate::reader::quote(name),
+        known.join(", ")
+    )
+}

@@ -1,0 +1,332 @@
+//! Virtual servers: members by Service and `EndpointSlice`, VLANs by name and category.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use net::{IpPrefix, L4Port};
+
+use super::{ObjectState, ReasonCode, Reasons, oldest_first};
+use crate::kind::Kind;
+use crate::meta::ObjectKey;
+use crate::resource::{
+    EndpointSlice, Family, Ingress, PortProtocol, Resource, Service, ServicePort, ServicePortRef,
+    VlanSelector,
+};
+use crate::store::Store;
+use crate::types::{ListenScope, Pool, PoolKey, PoolMember, Protocol, VirtualServer, Vlan};
+
+pub(super) fn resolve(
+    store: &Store,
+    vlans: &[Vlan],
+    states: &mut Vec<ObjectState>,
+) -> Vec<VirtualServer> {
+    let mut pools = Pools::new(store);
+    let scopes = Scopes::new(vlans);
+    let mut claims: HashMap<(Protocol, IpPrefix, L4Port), Claim<'_>> = HashMap::new();
+    let mut servers = Vec::new();
+    for (key, stored) in oldest_first(store, &[Kind::IngressTcp, Kind::IngressUdp]) {
+        let Resource::Ingress(ingress) = &stored.object.resource else {
+            continue;
+        };
+        let mut reasons = Reasons::default();
+        let listen = scopes.resolve(ingress.vlans.as_ref(), &mut reasons);
+        let name: String = key.path();
+        for &destination in &ingress.destinations {
+            let members = pools.members(key, ingress, destination, &mut reasons);
+            let claim = claims
+                .entry((ingress.protocol, destination, ingress.port))
+                .or_default();
+            if let Some((by, vlan)) = claim.conflict(&listen) {
+                let place = vlan.map_or_else(String::new, |vlan| format!(" on VLAN \"{vlan}\""));
+                reasons.add(
+                    ReasonCode::Conflict,
+                    format!(
+                        "{} {destination} port {}{place} is taken by {by}",
+                        ingress.protocol, ingress.port
+                    ),
+                );
+                continue;
+            }
+            claim.take(key, &listen);
+            servers.push(VirtualServer {
+                name: name.clone(),
+                object: key.clone(),
+                protocol: ingress.protocol,
+                destination,
+                port: ingress.port,
+                pool: Pool {
+                    key: PoolKey {
+                        namespace: key.namespace.clone(),
+                        service: ingress.service.clone(),
+                        port: ingress.service_port.to_string(),
+                        protocol: ingress.protocol,
+                    },
+                    members,
+                },
+                method: ingress.method,
+                snat: ingress.snat,
+                listen: listen.clone(),
+                idle_timeout: ingress.idle_timeout,
+                service_down_action: ingress.service_down_action,
+                monitors: Arc::clone(&ingress.monitors),
+            });
+        }
+        states.push(reasons.into_state(key, stored));
+    }
+    servers.sort_by(|a, b| {
+        let family = |server: &VirtualServer| server.destination.addr().is_ipv6();
+        a.object.cmp(&b.object).then(family(a).cmp(&family(b)))
+    });
+    servers
+}
+
+/// Who listens on one destination, port and protocol, and where.
+#[derive(Default)]
+struct Claim<'s> {
+    first: Option<&'s ObjectKey>,
+    everywhere: Option<&'s ObjectKey>,
+    by_vlan: HashMap<String, &'s ObjectKey>,
+}
+
+impl<'s> Claim<'s> {
+    /// Who already listens somewhere in the scope, and on which VLAN if it is a certain one.
+    fn conflict<'l>(&self, scope: &'l ListenScope) -> Option<(&'s ObjectKey, Option<&'l str>)> {
+        match scope {
+            ListenScope::AllVlans => self.first.map(|by| (by, None)),
+            ListenScope::Vlans(names) => names.iter().find_map(|name| {
+                let by = self
+                    .everywhere
+                    .or_else(|| self.by_vlan.get(name).copied())?;
+                Some((by, Some(name.as_str())))
+            }),
+        }
+    }
+
+    fn take(&mut self, key: &'s ObjectKey, scope: &ListenScope) {
+        match scope {
+            ListenScope::AllVlans => self.everywhere = Some(key),
+            ListenScope::Vlans(names) if names.is_empty() => return,
+            ListenScope::Vlans(names) => self
+                .by_vlan
+                .extend(names.iter().map(|name| (name.clone(), key))),
+        }
+        self.first.get_or_insert(key);
+    }
+}
+
+/// VLANs as selectors see them.
+struct Scopes<'c> {
+    names: BTreeSet<&'c str>,
+    categories: HashMap<&'c str, Vec<&'c str>>,
+}
+
+impl<'c> Scopes<'c> {
+    fn new(vlans: &'c [Vlan]) -> Self {
+        let mut categories: HashMap<&str, Vec<&str>> = HashMap::new();
+        for vlan in vlans {
+            if let Some(category) = &vlan.category {
+                categories.entry(category).or_default().push(&vlan.name);
+            }
+        }
+        Self {
+            names: vlans.iter().map(|vlan| vlan.name.as_str()).collect(),
+            categories,
+        }
+    }
+
+    fn resolve(&self, selector: Option<&VlanSelector>, reasons: &mut Reasons) -> ListenScope {
+        let Some(selector) = selector else {
+            return ListenScope::AllVlans;
+        };
+        let mut listed: BTreeSet<&str> = BTreeSet::new();
+        for name in &selector.list {
+            if let Some(name) = self.names.get(name.as_str()) {
+                listed.insert(name);
+            } else {
+                reasons.add(
+                    ReasonCode::VlanNotFound,
+                    format!("VLAN \"{name}\" named in spec.vlans.vlanList not found"),
+                );
+            }
+        }
+        if let Some(category) = &selector.category {
+            match self.categories.get(category.as_str()) {
+                Some(names) => listed.extend(names),
+                None => reasons.add(
+                    ReasonCode::VlanNotFound,
+                    format!("no VLAN of the category \"{category}\" in spec.vlans.category found"),
+                ),
+            }
+        }
+        let names: Arc<[String]> = if selector.disable_listed {
+            let rest = self.names.difference(&listed);
+            rest.map(|name| (*name).to_owned()).collect()
+        } else {
+            listed.into_iter().map(str::to_owned).collect()
+        };
+        ListenScope::Vlans(names)
+    }
+}
+
+/// Names a resolved list of members.
+type MembersKey<'s> = (&'s str, &'s str, &'s ServicePortRef, Protocol, Family);
+
+/// Members by Service port, resolved once and shared.
+struct Pools<'s> {
+    services: HashMap<(&'s str, &'s str), &'s Service>,
+    slices: HashMap<(&'s str, &'s str), Vec<&'s EndpointSlice>>,
+    members: HashMap<MembersKey<'s>, Arc<[PoolMember]>>,
+}
+
+impl<'s> Pools<'s> {
+    fn new(store: &'s Store) -> Self {
+        let mut services = HashMap::new();
+        for (key, stored) in store.of_kind(Kind::Service) {
+            if let Resource::Service(service) = &stored.object.resource {
+                services.insert((key.namespace.as_str(), key.name.as_str()), service);
+            }
+        }
+        let mut slices: HashMap<_, Vec<&EndpointSlice>> = HashMap::new();
+        for (key, stored) in store.of_kind(Kind::EndpointSlice) {
+            if let Resource::EndpointSlice(slice) = &stored.object.resource {
+                if let Some(service) = &slice.service {
+                    let service = (key.namespace.as_str(), service.as_str());
+                    slices.entry(service).or_default().push(slice);
+                }
+            }
+        }
+        Self {
+            services,
+            slices,
+            members: HashMap::new(),
+        }
+    }
+
+    /// The members behind one destination; what is missing goes to the reasons.
+    fn members(
+        &mut self,
+        key: &'s ObjectKey,
+        ingress: &'s Ingress,
+        destination: IpPrefix,
+        reasons: &mut Reasons,
+    ) -> Arc<[PoolMember]> {
+        let namespace = key.namespace.as_str();
+        let name = ingress.service.as_str();
+        let Some(service) = self.services.get(&(namespace, name)) else {
+            let message = format!("Service \"{namespace}/{name}\" not found");
+            reasons.add(ReasonCode::ServiceNotFound, message);
+            return Arc::default();
+        };
+        let Some(port) = find_port(service, ingress) else {
+            let message = format!(
+                "Service \"{namespace}/{name}\" has no {} port {}{}",
+                ingress.protocol,
+                ingress.service_port,
+                ports_of(service)
+            );
+            reasons.add(ReasonCode::ServicePortNotFound, message);
+            return Arc::default();
+        };
+        let family = if destination.addr().is_ipv4() {
+            Family::V4
+        } else {
+            Family::V6
+        };
+        let slices = self.slices.get(&(namespace, name)).map_or(&[][..], |v| v);
+        let members = self
+            .members
+            .entry((
+                namespace,
+                name,
+                &ingress.service_port,
+                ingress.protocol,
+                family,
+            ))
+            .or_insert_with(|| collect(slices, port, family));
+        if !members.iter().any(|member| member.ready) {
+            let other = slices
+                .iter()
+                .any(|slice| slice.family != family && slice.endpoints.iter().any(|e| e.ready));
+            let which = match (other, family) {
+                (false, _) => "",
+                (true, Family::V4) => "IPv4 ",
+                (true, Family::V6) => "IPv6 ",
+            };
+            let message = format!("Service \"{namespace}/{name}\" has no ready {which}endpoint");
+            reasons.add(ReasonCode::NoReadyEndpoint, message);
+        }
+        Arc::clone(members)
+    }
+}
+
+fn matches(port: PortProtocol, protocol: Protocol) -> bool {
+    matches!(
+        (port, protocol),
+        (PortProtocol::Tcp, Protocol::Tcp) | (PortProtocol::Udp, Protocol::Udp)
+    )
+}
+
+fn find_port<'s>(service: &'s Service, ingress: &Ingress) -> Option<&'s ServicePort> {
+    service.ports.iter().find(|port| {
+        matches(port.protocol, ingress.protocol)
+            && match &ingress.service_port {
+                ServicePortRef::Number(number) => port.port == *number,
+                ServicePortRef::Name(name) => port.name == *name,
+            }
+    })
+}
+
+/// What ports a Service does have, for an error line.
+fn ports_of(service: &Service) -> String {
+    let ports: Vec<String> = service
+        .ports
+        .iter()
+        .take(8)
+        .map(|port| match port.name.as_str() {
+            "" => format!("{}/{}", port.port, port.protocol),
+            name => format!("{}/{} \"{name}\"", port.port, port.protocol),
+        })
+        .collect();
+    if ports.is_empty() {
+        return String::new();
+    }
+    let more = if service.ports.len() > ports.len() {
+        ", …"
+    } else {
+        ""
+    };
+    format!(" (it has {}{more})", ports.join(", "))
+}
+
+/// All slices of a Service merged: sorted, without duplicates. An endpoint that several slices
+/// list is ready, or draining, if one of them says so.
+fn collect(slices: &[&EndpointSlice], port: &ServicePort, family: Family) -> Arc<[PoolMember]> {
+    let mut members: HashMap<(IpAddr, u16), PoolMember> = HashMap::new();
+    for slice in slices.iter().filter(|slice| slice.family == family) {
+        let serving = slice
+            .ports
+            .iter()
+            .filter(|p| p.name == port.name && p.protocol == port.protocol);
+        for number in serving.map(|p| p.port) {
+            for endpoint in &slice.endpoints {
+                let member = members
+                    .entry((endpoint.addr, number))
+                    .or_insert(PoolMember {
+                        addr: endpoint.addr,
+                        port: L4Port(number),
+                        ready: false,
+                        draining: false,
+                    });
+                member.ready |= endpoint.ready;
+                member.draining |= endpoint.serving && endpoint.terminating;
+            }
+        }
+    }
+    let mut members: Vec<PoolMember> = members.into_values().collect();
+    for member in &mut members {
+        member.draining &= !member.ready;
+    }
+    members.sort_unstable();
+    members.into()
+}

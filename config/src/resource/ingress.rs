@@ -1,0 +1,240 @@
+//! `F5SPKIngressTCP` and `F5SPKIngressUDP`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::{IpPrefix, L4Port};
+use serde_json::Value;
+
+use super::monitors;
+use crate::reader::{Fields, Node, quote};
+use crate::types::{LbMethod, Monitor, Protocol, ServiceDownAction, Snat};
+
+/// What an Ingress object says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingress {
+    /// TCP or UDP, by kind.
+    pub protocol: Protocol,
+    /// Name of the Service, in the object's own namespace.
+    pub service: String,
+    /// Which of its ports.
+    pub service_port: ServicePortRef,
+    /// One or two destinations, of different families, IPv4 first.
+    pub destinations: Vec<IpPrefix>,
+    /// The port it listens on; 0 means all.
+    pub port: L4Port,
+    /// After how much silence a flow is forgotten.
+    pub idle_timeout: Duration,
+    /// How a member is selected.
+    pub method: LbMethod,
+    /// How the client's address is translated.
+    pub snat: Snat,
+    /// Where it listens; `None` is on every VLAN.
+    pub vlans: Option<VlanSelector>,
+    /// What happens to flows of a member that went down.
+    pub service_down_action: ServiceDownAction,
+    /// Health checks.
+    pub monitors: Arc<[Monitor]>,
+}
+
+/// A port of a Service, as a resource names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServicePortRef {
+    /// By number.
+    Number(u16),
+    /// By name.
+    Name(String),
+}
+
+impl fmt::Display for ServicePortRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+/// `spec.vlans`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VlanSelector {
+    /// Names of VLANs.
+    pub list: Vec<String>,
+    /// A category of VLANs, in addition to the list.
+    pub category: Option<String>,
+    /// All VLANs but these.
+    pub disable_listed: bool,
+}
+
+const METHODS: [(&str, LbMethod); 5] = [
+    ("ROUND_ROBIN", LbMethod::RoundRobin),
+    ("RATIO_LEAST_CONN_MEMBER", LbMethod::RatioLeastConnMember),
+    ("RATIO_MEMBER", LbMethod::RatioMember),
+    ("LEAST_CONN_MEMBER", LbMethod::LeastConnMember),
+    ("SOURCE_ADDR_HASH", LbMethod::SourceAddrHash),
+];
+
+const DOWN_ACTIONS: [(&str, ServiceDownAction); 4] = [
+    ("NONE", ServiceDownAction::None),
+    ("REJECT", ServiceDownAction::Reject),
+    ("DROP", ServiceDownAction::Drop),
+    ("RESELECT", ServiceDownAction::Reselect),
+];
+
+/// Most VLANs in a list: there are no more tags.
+const MAX_VLANS: usize = 4094;
+
+/// Default idle timeouts in seconds.
+const IDLE_TCP: u32 = 300;
+const IDLE_UDP: u32 = 60;
+
+pub(super) fn read(object: &Fields<'_>, protocol: Protocol) -> Option<Ingress> {
+    let service = object.require("service", read_service);
+    let spec = object.require("spec", |node| {
+        let f = node.object()?;
+        let spec = read_spec(&f, protocol);
+        f.deny_unknown();
+        spec
+    });
+    let monitors = object.take("monitors", |node| monitors::read(node, protocol));
+    let (service, service_port) = service?;
+    Some(Ingress {
+        service,
+        service_port,
+        monitors: monitors.unwrap_or_default().into(),
+        ..spec?
+    })
+}
+
+fn read_service(node: &Node<'_>) -> Option<(String, ServicePortRef)> {
+    let f = node.object()?;
+    let name = f.require("name", |node| node.name().map(str::to_owned));
+    let port = f.require("port", |node| match node.value() {
+        Value::String(text) if text.parse::<i64>().is_ok() => node.error(format!(
+            "{} is a number in quotes; write it without quotes",
+            quote(text)
+        )),
+        Value::String(_) => Some(ServicePortRef::Name(node.name()?.to_owned())),
+        _ => node.integer(1..=u16::MAX).map(ServicePortRef::Number),
+    });
+    f.deny_unknown();
+    Some((name?, port?))
+}
+
+/// Everything under `spec`; service and monitors are filled in by the caller.
+fn read_spec(f: &Fields<'_>, protocol: Protocol) -> Option<Ingress> {
+    let v4 = f.take("destinationAddress", |node| destination(node, false));
+    let v6 = f.take("ipv6destinationAddress", |node| destination(node, true));
+    if !f.has("destinationAddress") && !f.has("ipv6destinationAddress") {
+        f.error_at(
+            "destinationAddress",
+            "is required, or ipv6destinationAddress, or both",
+        );
+    }
+    let port = f.require("destinationPort", |node| node.integer(0..=u16::MAX));
+    let idle = f.take("idleTimeout", |node| node.integer(1..=u32::MAX));
+    let method = f.take("loadBalancingMethod", |node| node.one_of(&METHODS));
+    let snat = f.take("snat", |node| match node.value().as_str() {
+        Some("SRC_TRANS_SNATPOOL") => node.error("SRC_TRANS_SNATPOOL is not supported yet"),
+        _ => node.one_of(&[
+            ("SRC_TRANS_NONE", Snat::None),
+            ("SRC_TRANS_AUTOMAP", Snat::Automap),
+        ]),
+    });
+    f.refuse("snatpool");
+    f.refuse("persistence");
+    let vlans = f.take("vlans", read_vlans);
+    let service_down_action = f.take("serviceDownAction", |node| node.one_of(&DOWN_ACTIONS));
+    let idle = idle.unwrap_or(match protocol {
+        Protocol::Tcp => IDLE_TCP,
+        Protocol::Udp => IDLE_UDP,
+    });
+    Some(Ingress {
+        protocol,
+        service: String::new(),
+        service_port: ServicePortRef::Number(0),
+        destinations: v4.into_iter().chain(v6).collect(),
+        port: L4Port(port?),
+        idle_timeout: Duration::from_secs(idle.into()),
+        method: method.unwrap_or_default(),
+        snat: snat.unwrap_or_default(),
+        vlans: vlans.flatten(),
+        service_down_action: service_down_action.unwrap_or_default(),
+        monitors: Arc::default(),
+    })
+}
+
+/// An address, a subnet or a wildcard, of the family the field is for.
+fn destination(node: &Node<'_>, v6: bool) -> Option<IpPrefix> {
+    let (what, other) = if v6 {
+        ("an IPv6 address or subnet", "destinationAddress")
+    } else {
+        ("an IPv4 address or subnet", "ipv6destinationAddress")
+    };
+    let text = node.string()?;
+    let refuse = || node.error(format!("{} is not {what}", quote(text)));
+    let (addr, len) = match text.split_once('/') {
+        Some((addr, len)) => (addr, Some(len)),
+        None => (text, None),
+    };
+    let Ok(addr) = addr.parse::<IpAddr>() else {
+        return refuse();
+    };
+    if addr.is_ipv6() != v6 {
+        return node.error(format!(
+            "{} is not {what}; it belongs into spec.{other}",
+            quote(text)
+        ));
+    }
+    let Some(len) = len else {
+        if addr.is_unspecified() {
+            return node.error(format!("a wildcard is written \"{addr}/0\""));
+        }
+        if addr.is_multicast() || matches!(addr, IpAddr::V4(v4) if v4.is_broadcast()) {
+            return node.error(format!("\"{addr}\" is not a unicast address"));
+        }
+        return Some(IpPrefix::host(addr));
+    };
+    let prefix = len
+        .parse()
+        .ok()
+        .and_then(|len| IpPrefix::new(addr, len).ok());
+    match prefix {
+        Some(prefix) if prefix.addr() == addr => Some(prefix),
+        Some(prefix) => node.error(format!(
+            "{} has bits set beyond its prefix length; the subnet is {prefix}",
+            quote(text)
+        )),
+        None => refuse(),
+    }
+}
+
+/// `None` inside means that the selector selects everything.
+fn read_vlans(node: &Node<'_>) -> Option<Option<VlanSelector>> {
+    let f = node.object()?;
+    let list = f.take("vlanList", |node| {
+        node.list(MAX_VLANS, |item| item.name().map(str::to_owned))
+    });
+    let category = f.take("category", |node| node.name().map(str::to_owned));
+    let disable_listed = f.take("disableListedVlans", Node::boolean).unwrap_or(false);
+    if disable_listed && !f.has("vlanList") && !f.has("category") {
+        f.error_at(
+            "disableListedVlans",
+            "lists nothing to disable: vlanList and category are absent",
+        );
+    }
+    f.deny_unknown();
+    let mut list = list.unwrap_or_default();
+    list.sort_unstable();
+    list.dedup();
+    if list.is_empty() && category.is_none() {
+        return Some(None);
+    }
+    Some(Some(VlanSelector {
+        list,
+        category,
+        disable_listed,
+    }))
+}

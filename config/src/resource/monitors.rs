@@ -1,0 +1,107 @@
+//! `monitors` of the Ingress kinds: lists of health checks by what they speak.
+
+use std::time::Duration;
+
+use net::L4Port;
+
+use crate::reader::{Fields, Node};
+use crate::types::{Monitor, MonitorKind, Protocol};
+
+/// Longest interval or timeout in seconds: one day.
+const MAX_SECONDS: u32 = 86_400;
+
+/// Most monitors of one kind.
+const MAX_MONITORS: usize = 16;
+
+pub(super) fn read(node: &Node<'_>, protocol: Protocol) -> Option<Vec<Monitor>> {
+    let f = node.object()?;
+    let mut monitors = Vec::new();
+    let mut read = |name, kind| {
+        if let Some(list) = f.take(name, |node| read_list(node, kind)) {
+            monitors.extend(list);
+        }
+    };
+    read("tcp", MonitorKind::Tcp);
+    read("icmp", MonitorKind::Icmp);
+    read("http", MonitorKind::Http);
+    read("udp", MonitorKind::Udp);
+    let wrong = match protocol {
+        Protocol::Tcp => "udp",
+        Protocol::Udp => "tcp",
+    };
+    if f.has(wrong) {
+        f.error_at(
+            wrong,
+            format!("does not apply to a {protocol} virtual server"),
+        );
+    }
+    f.deny_unknown();
+    Some(monitors)
+}
+
+fn read_list(node: &Node<'_>, kind: MonitorKind) -> Option<Vec<Monitor>> {
+    if let Some((interval, timeout)) = split_over_items(node) {
+        return node.error(format!(
+            "one monitor is split over several list items; write it as one item: \
+             - {{interval: {interval}, timeout: {timeout}}}"
+        ));
+    }
+    node.list(MAX_MONITORS, |item| read_one(&item, kind))
+}
+
+/// Interval and timeout of a list in which one item has only the first and the next only the
+/// second: `- interval: 3`, `- timeout: 10`.
+fn split_over_items(node: &Node<'_>) -> Option<(u64, u64)> {
+    let items = node.value().as_array()?;
+    items.windows(2).find_map(|pair| {
+        let [first, second] = pair else { return None };
+        let (with, without) = if first.get("interval").is_some() {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        let lone = with.get("timeout").is_none() && without.get("interval").is_none();
+        let interval = with.get("interval")?.as_u64()?;
+        let timeout = without.get("timeout")?.as_u64()?;
+        lone.then_some((interval, timeout))
+    })
+}
+
+fn read_one(item: &Node<'_>, kind: MonitorKind) -> Option<Monitor> {
+    let f = item.object()?;
+    let seconds = |node: &Node<'_>| node.integer(1..=MAX_SECONDS);
+    let interval = f.require("interval", seconds);
+    let timeout = f.require("timeout", seconds);
+    if let (Some(interval), Some(timeout)) = (interval, timeout) {
+        if timeout <= interval {
+            f.error_at(
+                "timeout",
+                format!("{timeout} is not longer than the interval of {interval} seconds"),
+            );
+        }
+    }
+    let (send, receive, port) = if kind == MonitorKind::Http {
+        read_http(&f)
+    } else {
+        (None, None, None)
+    };
+    f.deny_unknown();
+    Some(Monitor {
+        kind,
+        interval: Duration::from_secs(interval?.into()),
+        timeout: Duration::from_secs(timeout?.into()),
+        send,
+        receive,
+        port,
+    })
+}
+
+fn read_http(f: &Fields<'_>) -> (Option<String>, Option<String>, Option<L4Port>) {
+    let text = |node: &Node<'_>| node.string().map(str::to_owned);
+    (
+        f.take("sendString", text),
+        f.take("receiveString", text),
+        f.take("port", |node| node.integer(1..=u16::MAX))
+            .map(L4Port),
+    )
+}
