@@ -1,1 +1,3 @@
 //! Scenario, replay and end-to-end tests.
+
+pub mod lab;
