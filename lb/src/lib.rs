@@ -1,1 +1,34 @@
 //! Virtual servers, pools, members, selection, and source address translation.
+//!
+//! What a load balancer decides for the first packet of a flow, and nothing else. From the bottom
+//! up:
+//!
+//! - [`id`]: [`VirtualServerId`], [`PoolId`], [`MemberId`] and the [`Registry`] that hands them
+//!   out, stable over configuration changes, so that live flows never move;
+//! - [`listen`]: on which VLANs a virtual server listens;
+//! - [`virtual_server`]: a [`VirtualServer`] and [`VirtualServers`], the table that finds the one
+//!   a packet is for;
+//! - [`pool`]: a [`Pool`] of [`Member`]s, with a Maglev table ([`maglev`]) where one is needed;
+//! - [`select`]: the [`Selector`], a worker's own state of selection (cursors, connection counts);
+//! - [`snat`]: which source ports a worker may translate to ([`PortStripe`]).
+//!
+//! Tables are built whole for a configuration generation and never change; only a [`Selector`] is
+//! mutable, and it belongs to one worker. Nothing here allocates, locks or reads a clock while it
+//! decides. This crate does not know flow tables, bytes of packets, sockets or VLAN tags.
+#![forbid(unsafe_code)]
+
+pub mod id;
+pub mod listen;
+pub mod maglev;
+mod mix;
+pub mod pool;
+pub mod select;
+pub mod snat;
+pub mod virtual_server;
+
+pub use id::{MemberId, PoolId, Registry, VirtualServerId};
+pub use listen::{Listen, VlanSet};
+pub use pool::{Member, MemberState, Pool, Pools};
+pub use select::Selector;
+pub use snat::{PortStripe, StripeError};
+pub use virtual_server::{DownAction, Method, Snat, VirtualServer, VirtualServers};

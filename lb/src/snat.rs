@@ -1,0 +1,187 @@
+//! Which source ports a worker may translate to.
+//!
+//! A port is leased exactly while the reply tuple that it is part of is in the worker's flow table:
+//! the table is the lease, so there is none to leak. What is decided here is only which ports a
+//! worker may try, in which order, and how many; the caller asks its table whether a tuple is free.
+//!
+//! Ports are striped over the workers by `port % workers`: the replies to a port belong to one
+//! worker, which any worker (and, where the number of workers is a power of two, a device that
+//! matches the low bits of a port) can tell from the port alone. As only the tuple with the
+//! server's address and port has to be unique, one port serves many servers at once.
+
+use net::L4Port;
+use thiserror::Error;
+
+/// The most ports tried for one flow. With nine tenths of the stripe taken towards one server,
+/// a flow in a thousand fails; the tries are bounded, or a scan of a full stripe would stall the
+/// worker.
+pub const MAX_TRIES: u32 = 64;
+
+/// Why there is no stripe for a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum StripeError {
+    /// The worker's number is not below the number of workers.
+    #[error("worker {worker} of {workers} does not exist")]
+    NoSuchWorker {
+        /// Its number.
+        worker: u16,
+        /// How many there are.
+        workers: u16,
+    },
+    /// No port of the range falls to the worker.
+    #[error("ports {first}-{last} are too few for {workers} workers")]
+    TooFewPorts {
+        /// First port of the range.
+        first: u16,
+        /// Last port of the range.
+        last: u16,
+        /// How many workers there are.
+        workers: u16,
+    },
+}
+
+/// The source ports that one worker may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortStripe {
+    worker: u16,
+    workers: u16,
+    first: u16,
+    last: u16,
+    /// The lowest port of the stripe.
+    lowest: u16,
+    /// How many ports the stripe has.
+    len: u32,
+    /// Coprime to `len`: steps of it visit the whole stripe.
+    step: u32,
+}
+
+impl PortStripe {
+    /// The stripe of worker number `worker` (from 0) of `workers` in the ports `first..=last`, often
+    /// 1024 and 65535.
+    pub fn new(worker: u16, workers: u16, first: u16, last: u16) -> Result<Self, StripeError> {
+        if worker >= workers {
+            return Err(StripeError::NoSuchWorker { worker, workers });
+        }
+        let too_few = StripeError::TooFewPorts {
+            first,
+            last,
+            workers,
+        };
+        let (modulus, residue) = (u32::from(workers), u32::from(worker));
+        let above = (residue + modulus - u32::from(first) % modulus) % modulus;
+        let lowest = u16::try_from(u32::from(first) + above).map_err(|_| too_few)?;
+        let span = last.checked_sub(lowest).ok_or(too_few)?;
+        let len = u32::from(span) / modulus + 1;
+        Ok(Self {
+            worker,
+            workers,
+            first,
+            last,
+            lowest,
+            len,
+            step: coprime_step(len),
+        })
+    }
+
+    /// The worker this is the stripe of.
+    pub const fn worker(&self) -> u16 {
+        self.worker
+    }
+
+    /// How many ports the stripe has: at least 1, at most 65,536.
+    #[expect(clippy::len_without_is_empty, reason = "a stripe is never empty")]
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// The worker whose stripe `port` lies in; `None` outside the range of all stripes.
+    #[inline]
+    pub const fn owner(&self, port: L4Port) -> Option<u16> {
+        if port.0 >= self.first && port.0 <= self.last {
+            Some(port.0 % self.workers)
+        } else {
+            None
+        }
+    }
+
+    /// Whether this worker may use `port`.
+    #[inline]
+    pub fn contains(&self, port: L4Port) -> bool {
+        self.owner(port) == Some(self.worker)
+    }
+
+    /// The ports to try for a flow, no port twice, at most [`MAX_TRIES`]: the client's own if it
+    /// lies in the stripe, then ports all over the stripe from a place that `start`, a random
+    /// number, gives (RFC 6056 section 3.3: a port should not be guessable).
+    #[inline]
+    pub fn candidates(&self, preferred: L4Port, start: u32) -> Candidates {
+        let kept = self.contains(preferred).then_some(preferred.0);
+        Candidates {
+            stripe: *self,
+            kept,
+            at: start % self.len,
+            tries: MAX_TRIES.min(self.len),
+            begun: false,
+        }
+    }
+}
+
+/// The ports to try for one flow; see [`PortStripe::candidates`].
+#[derive(Clone, Debug)]
+pub struct Candidates {
+    stripe: PortStripe,
+    /// The client's own port, if it lies in the stripe.
+    kept: Option<u16>,
+    at: u32,
+    tries: u32,
+    begun: bool,
+}
+
+impl Iterator for Candidates {
+    type Item = L4Port;
+
+    #[inline]
+    fn next(&mut self) -> Option<L4Port> {
+        self.tries = self.tries.checked_sub(1)?;
+        if !self.begun {
+            self.begun = true;
+            if let Some(port) = self.kept {
+                return Some(L4Port(port));
+            }
+        }
+        loop {
+            let offset = self.at * u32::from(self.stripe.workers);
+            self.at += self.stripe.step;
+            if self.at >= self.stripe.len {
+                self.at -= self.stripe.len;
+            }
+            let port = u16::try_from(u32::from(self.stripe.lowest) + offset).ok()?;
+            // Met once at most: the client's own port has been given already.
+            if Some(port) != self.kept {
+                return Some(L4Port(port));
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.tries as usize, Some(self.tries as usize))
+    }
+}
+
+impl ExactSizeIterator for Candidates {}
+
+/// A number coprime to `len` near the golden section of it: multiples of it are spread evenly
+/// however many are taken.
+fn coprime_step(len: u32) -> u32 {
+    let golden = len * 5 / 8;
+    (golden.max(1)..=len)
+        .find(|step| gcd(*step, len) == 1)
+        .unwrap_or(1)
+}
+
+const fn gcd(mut a: u32, mut b: u32) -> u32 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
