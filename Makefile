@@ -1,0 +1,58 @@
+# What there is to do here, one line each: make help
+
+# rustup puts cargo where a non-login shell does not look.
+HOME ?= /root
+CARGO_HOME ?= $(HOME)/.cargo
+export PATH := $(CARGO_HOME)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo demo-stop test bench bench-check fuzz lint fmt clean
+# One cargo at a time: they would only wait for each other.
+.NOTPARALLEL:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install the Debian packages, Rust and cargo-nextest, if missing
+	@scripts/setup.sh test
+
+build: ## Build tmm and tmmctl, optimised, and say where they are
+	@scripts/setup.sh build
+	cargo build --release --locked -p dataplane -p cli --bins
+	@echo "built $${CARGO_TARGET_DIR:-target}/release/tmm and tmmctl"
+
+demo: ## Balance real requests over three backends and show how (KEEP=1 leaves it running)
+	@scripts/setup.sh demo
+	cargo build --release --locked -p dataplane -p cli -p tests --bins
+	@demo/run $(if $(KEEP),keep,once)
+
+demo-stop: ## Stop a demo that was left running
+	@demo/run stop
+
+test: setup ## Run every check and test; the end-to-end tests need root
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo build --workspace --bins --locked
+	cargo test --workspace --doc --locked --quiet
+	cargo nextest run --workspace --locked
+
+bench: ## Measure the packet path: nanoseconds and instructions per packet
+	@scripts/setup.sh test
+	cargo bench --locked -p benches
+
+bench-check: ## Run every benchmark once, to see that it still works
+	cargo bench --locked -p benches -- --test
+
+fuzz: ## Fuzz every target for FUZZ_SECONDS each (60 if unset)
+	@scripts/setup.sh fuzz
+	@scripts/fuzz.sh
+
+lint: ## Check formatting and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fmt: ## Format the code
+	cargo fmt --all
+
+clean: ## Remove everything that was built
+	cargo clean
