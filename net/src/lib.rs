@@ -30,6 +30,6 @@ pub use addr::{AddrError, IpPrefix, L4Port, MacAddr, PortId, VlanId, VlanIndex};
 pub use flow::{Addr, FlowKey, IpProto};
 pub use layers::{Fragment, Layers, Network, ParseError};
 pub use packet::{NoRoom, Packet, RxChecksum, RxMeta, Shape};
-pub use rewrite::Rewrite;
+pub use rewrite::{Deltas, Rewrite, RewriteError};
 pub use tag::Encap;
 pub use time::Timestamp;

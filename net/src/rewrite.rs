@@ -22,28 +22,50 @@ pub enum RewriteError {
     TtlExceeded,
 }
 
-/// The change from one flow key to another, with its checksum differences worked out once.
+/// What a rewrite does to checksums, worked out once per flow; four octets to keep in its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Deltas {
+    /// Difference of the addresses.
+    addr: u16,
+    /// Difference of addresses and ports: what a checksum over a pseudo-header sees.
+    l4: u16,
+}
+
+impl Deltas {
+    /// What turning the key `from` into the key `to` does to checksums.
+    pub fn between(from: &FlowKey, to: &FlowKey) -> Self {
+        let addrs = |k: &FlowKey| Sum::ZERO.add(k.src.octets()).add(k.dst.octets());
+        let ports = |k: &FlowKey| Sum::ZERO.add_u16(k.sport().0).add_u16(k.dport().0);
+        let addr = addrs(to).minus(addrs(from));
+        Self {
+            addr: addr.fold(),
+            l4: addr.plus(ports(to).minus(ports(from))).fold(),
+        }
+    }
+}
+
+/// The change from one flow key to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewrite {
     to: FlowKey,
-    /// Difference of the addresses.
-    addr_delta: u16,
-    /// Difference of addresses and ports: what a checksum over a pseudo-header sees.
-    l4_delta: u16,
+    deltas: Deltas,
 }
 
 impl Rewrite {
     /// What turns packets with the key `from` into packets with the key `to`; both must be of one
     /// family and protocol, or [`apply`](Self::apply) refuses every packet.
     pub fn new(from: &FlowKey, to: &FlowKey) -> Self {
-        let addrs = |k: &FlowKey| Sum::ZERO.add(k.src.octets()).add(k.dst.octets());
-        let addr_delta = addrs(to).minus(addrs(from));
-        let ports = |k: &FlowKey| Sum::ZERO.add_u16(k.sport().0).add_u16(k.dport().0);
         Self {
             to: *to,
-            addr_delta: addr_delta.fold(),
-            l4_delta: addr_delta.plus(ports(to).minus(ports(from))).fold(),
+            deltas: Deltas::between(from, to),
         }
+    }
+
+    /// A rewrite whose differences were worked out before: `deltas` must be those between the key
+    /// of the packets it will be applied to and `to`.
+    #[inline]
+    pub const fn with_deltas(to: FlowKey, deltas: Deltas) -> Self {
+        Self { to, deltas }
     }
 
     /// The key of packets after the rewrite.
@@ -75,7 +97,7 @@ impl Rewrite {
                 ip.dst = to.dst.v4_octets();
                 ip.ttl = ip.ttl.saturating_sub(1);
                 // TTL is the upper half of its 16-bit word.
-                let delta = Sum::ZERO.add_u16(self.addr_delta).sub_u16(0x0100);
+                let delta = Sum::ZERO.add_u16(self.deltas.addr).sub_u16(0x0100);
                 ip.checksum = adjust(ip.checksum.get(), delta).into();
             }
             Network::Ipv6 if !to.src.is_v4() => {
@@ -86,7 +108,7 @@ impl Rewrite {
             }
             _ => return Err(RewriteError::Mismatch),
         }
-        let delta = Sum::ZERO.add_u16(self.l4_delta);
+        let delta = Sum::ZERO.add_u16(self.deltas.l4);
         match to.proto {
             IpProto::TCP => {
                 let tcp: &mut Tcp = view_mut(frame, layers.l4).ok_or(RewriteError::Mismatch)?;
