@@ -173,7 +173,8 @@ impl ExactSizeIterator for Candidates {}
 /// A number coprime to `len` near the golden section of it: multiples of it are spread evenly
 /// however many are taken.
 fn coprime_step(len: u32) -> u32 {
-    let golden = len * 5 / 8;
+    // 40,503 / 65,536; `len` is at most 65,536, so the product fits.
+    let golden = len * 40_503 >> 16;
     (golden.max(1)..=len)
         .find(|step| gcd(*step, len) == 1)
         .unwrap_or(1)
