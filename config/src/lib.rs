@@ -20,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
 mod error;
 mod kind;
 mod meta;
@@ -28,6 +29,7 @@ pub mod resolve;
 pub mod resource;
 pub mod store;
 mod types;
+pub mod watch;
 
 pub use error::FieldError;
 pub use kind::{Kind, UNSUPPORTED};

@@ -42,6 +42,10 @@ pub enum ReasonCode {
     NoSelfIp,
     /// The gateway is on no VLAN's subnet.
     GatewayUnreachable,
+    /// An interface that is named is not a port of this process.
+    PortNotFound,
+    /// A table has no room left.
+    CapacityExceeded,
     /// Another object has claimed the same.
     Conflict,
 }
@@ -56,6 +60,8 @@ impl ReasonCode {
             Self::VlanNotFound => "VlanNotFound",
             Self::NoSelfIp => "NoSelfIp",
             Self::GatewayUnreachable => "GatewayUnreachable",
+            Self::PortNotFound => "PortNotFound",
+            Self::CapacityExceeded => "CapacityExceeded",
             Self::Conflict => "Conflict",
         }
     }
@@ -89,6 +95,20 @@ impl ObjectState {
         self.reasons
             .first()
             .map_or("Programmed", |reason| reason.code.name())
+    }
+
+    /// Adds what was found out after [`resolve`], while the configuration was programmed; an
+    /// object that was programmed is pending then.
+    pub fn hold_back(&mut self, code: ReasonCode, message: String) {
+        let state = match code {
+            ReasonCode::Conflict => State::Error,
+            _ => State::Pending,
+        };
+        self.state = self.state.max(state);
+        let reason = Reason { code, message };
+        if !self.reasons.contains(&reason) && self.reasons.len() < MAX_REASONS {
+            self.reasons.push(reason);
+        }
     }
 
     /// All reasons in one line; empty when there are none.
@@ -146,10 +166,10 @@ impl Reasons {
             Some(first) if first.code == ReasonCode::Conflict => State::Error,
             Some(_) => State::Pending,
         };
-        if self.beyond > 0 {
-            if let Some(last) = self.list.last_mut() {
-                last.message = format!("{} (and {} more)", last.message, self.beyond);
-            }
+        if self.beyond > 0
+            && let Some(last) = self.list.last_mut()
+        {
+            last.message = format!("{} (and {} more)", last.message, self.beyond);
         }
         ObjectState {
             key: key.clone(),

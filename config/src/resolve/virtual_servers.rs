@@ -189,11 +189,11 @@ impl<'s> Pools<'s> {
         }
         let mut slices: HashMap<_, Vec<&EndpointSlice>> = HashMap::new();
         for (key, stored) in store.of_kind(Kind::EndpointSlice) {
-            if let Resource::EndpointSlice(slice) = &stored.object.resource {
-                if let Some(service) = &slice.service {
-                    let service = (key.namespace.as_str(), service.as_str());
-                    slices.entry(service).or_default().push(slice);
-                }
+            if let Resource::EndpointSlice(slice) = &stored.object.resource
+                && let Some(service) = &slice.service
+            {
+                let service = (key.namespace.as_str(), service.as_str());
+                slices.entry(service).or_default().push(slice);
             }
         }
         Self {

@@ -76,7 +76,7 @@ pub(super) fn read(object: &Fields<'_>, meta: Option<&Metadata>) -> Option<Endpo
         service: meta.and_then(|meta| meta.labels.get(SERVICE_LABEL).cloned()),
         family: family?,
         endpoints: endpoints.unwrap_or_default(),
-        ports: ports.unwrap_or_default().into_iter().flatten().collect(),
+        ports: ports.unwrap_or_default(),
     })
 }
 
@@ -113,15 +113,15 @@ fn read_endpoint(item: &Node<'_>, family: Option<Family>) -> Option<Endpoint> {
     })
 }
 
-/// `None` inside for a port without a number, which stands for "not restricted".
-fn read_port(item: &Node<'_>) -> Option<Option<EndpointPort>> {
+/// Nothing, and no error, for a port without a number: it stands for "not restricted".
+fn read_port(item: &Node<'_>) -> Option<EndpointPort> {
     let f = item.object()?;
     let name = f.take("name", |node| node.string().map(str::to_owned));
     let port = f.take("port", |node| node.integer(1..=u16::MAX));
     let protocol = f.take("protocol", |node| node.one_of(&PROTOCOLS));
-    Some(port.map(|port| EndpointPort {
+    Some(EndpointPort {
         name: name.unwrap_or_default(),
-        port,
+        port: port?,
         protocol: protocol.unwrap_or_default(),
-    }))
+    })
 }

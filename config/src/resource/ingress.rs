@@ -160,7 +160,7 @@ fn read_spec(f: &Fields<'_>, protocol: Protocol) -> Option<Ingress> {
         idle_timeout: Duration::from_secs(idle.into()),
         method: method.unwrap_or_default(),
         snat: snat.unwrap_or_default(),
-        vlans: vlans.flatten(),
+        vlans: vlans.filter(|vlans| !vlans.list.is_empty() || vlans.category.is_some()),
         service_down_action: service_down_action.unwrap_or_default(),
         monitors: Arc::default(),
     })
@@ -211,8 +211,7 @@ fn destination(node: &Node<'_>, v6: bool) -> Option<IpPrefix> {
     }
 }
 
-/// `None` inside means that the selector selects everything.
-fn read_vlans(node: &Node<'_>) -> Option<Option<VlanSelector>> {
+fn read_vlans(node: &Node<'_>) -> Option<VlanSelector> {
     let f = node.object()?;
     let list = f.take("vlanList", |node| {
         node.list(MAX_VLANS, |item| item.name().map(str::to_owned))
@@ -229,12 +228,9 @@ fn read_vlans(node: &Node<'_>) -> Option<Option<VlanSelector>> {
     let mut list = list.unwrap_or_default();
     list.sort_unstable();
     list.dedup();
-    if list.is_empty() && category.is_none() {
-        return Some(None);
-    }
-    Some(Some(VlanSelector {
+    Some(VlanSelector {
         list,
         category,
         disable_listed,
-    }))
+    })
 }

@@ -2,6 +2,7 @@
 
 mod endpoint_slice;
 mod ingress;
+mod list;
 mod monitors;
 mod service;
 mod static_route;
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 pub use endpoint_slice::{Endpoint, EndpointPort, EndpointSlice, Family};
 pub use ingress::{Ingress, ServicePortRef, VlanSelector};
+pub use list::expand;
 pub use service::{PortProtocol, Service, ServicePort};
 pub use static_route::StaticRouteSpec;
 pub use vlan::VlanSpec;

@@ -72,13 +72,13 @@ fn read_one(item: &Node<'_>, kind: MonitorKind) -> Option<Monitor> {
     let seconds = |node: &Node<'_>| node.integer(1..=MAX_SECONDS);
     let interval = f.require("interval", seconds);
     let timeout = f.require("timeout", seconds);
-    if let (Some(interval), Some(timeout)) = (interval, timeout) {
-        if timeout <= interval {
-            f.error_at(
-                "timeout",
-                format!("{timeout} is not longer than the interval of {interval} seconds"),
-            );
-        }
+    if let (Some(interval), Some(timeout)) = (interval, timeout)
+        && timeout <= interval
+    {
+        f.error_at(
+            "timeout",
+            format!("{timeout} is not longer than the interval of {interval} seconds"),
+        );
     }
     let (send, receive, port) = if kind == MonitorKind::Http {
         read_http(&f)

@@ -21,12 +21,12 @@ pub(super) fn read(node: &Node<'_>) -> Option<StaticRouteSpec> {
     let f = node.object()?;
     let destination = f.require("destination", |node| {
         let text = node.string()?;
-        if let Some((addr, _)) = text.split_once('/') {
-            if addr.parse::<IpAddr>().is_ok() {
-                return node.error(format!(
-                    "give the bare address \"{addr}\"; the prefix length goes into spec.prefixLen"
-                ));
-            }
+        if let Some((addr, _)) = text.split_once('/')
+            && addr.parse::<IpAddr>().is_ok()
+        {
+            return node.error(format!(
+                "give the bare address \"{addr}\"; the prefix length goes into spec.prefixLen"
+            ));
         }
         node.parsed::<IpAddr>("an IP address")
     });
@@ -47,15 +47,14 @@ pub(super) fn read(node: &Node<'_>) -> Option<StaticRouteSpec> {
         }
     });
     let interface = f.take("interface", |node| node.name().map(str::to_owned));
-    if interface.is_none() {
-        if let Some(IpAddr::V6(v6)) = gateway {
-            if v6.is_unicast_link_local() {
-                f.error_at(
-                    "interface",
-                    format!("is required beside the link-local gateway {v6}"),
-                );
-            }
-        }
+    if interface.is_none()
+        && let Some(IpAddr::V6(v6)) = gateway
+        && v6.is_unicast_link_local()
+    {
+        f.error_at(
+            "interface",
+            format!("is required beside the link-local gateway {v6}"),
+        );
     }
     let destination = match (destination, prefix_len) {
         (Some(addr), Some(len)) => {

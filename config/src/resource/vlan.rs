@@ -170,23 +170,23 @@ where
     let mut seen: HashSet<T> = HashSet::new();
     f.take(list, |node| {
         node.list(MAX_LIST, |item| {
-            if let Some((addr, _)) = item.value().as_str().and_then(|t| t.split_once('/')) {
-                if addr.parse::<T>().is_ok() {
-                    return item.error::<()>(format!(
-                        "give the bare address \"{addr}\"; the prefix length goes into spec.{len}"
-                    ));
-                }
+            if let Some((addr, _)) = item.value().as_str().and_then(|t| t.split_once('/'))
+                && addr.parse::<T>().is_ok()
+            {
+                return item.error::<()>(format!(
+                    "give the bare address \"{addr}\"; the prefix length goes into spec.{len}"
+                ));
             }
             let addr: T = item.host_address(what)?;
             if !seen.insert(addr) {
                 return item.error(format!("{addr} is listed twice"));
             }
-            if let (Some(len), IpAddr::V4(v4)) = (prefix_len, addr.into()) {
-                if is_subnet_edge(v4, len) {
-                    return item.error(format!(
-                        "{addr} is the network or broadcast address of its /{len}"
-                    ));
-                }
+            if let (Some(len), IpAddr::V4(v4)) = (prefix_len, addr.into())
+                && is_subnet_edge(v4, len)
+            {
+                return item.error(format!(
+                    "{addr} is the network or broadcast address of its /{len}"
+                ));
             }
             addrs.push(addr);
             Some(())
