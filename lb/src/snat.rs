@@ -174,7 +174,7 @@ impl ExactSizeIterator for Candidates {}
 /// however many are taken.
 fn coprime_step(len: u32) -> u32 {
     // 40,503 / 65,536; `len` is at most 65,536, so the product fits.
-    let golden = len * 40_503 >> 16;
+    let golden = (len * 40_503) >> 16;
     (golden.max(1)..=len)
         .find(|step| gcd(*step, len) == 1)
         .unwrap_or(1)
