@@ -1,1 +1,39 @@
-//! The flow table, protocol state, timers, and the translation of a tracked packet.
+//! The flow table: which flows there are, what state each is in, and when it ends.
+//!
+//! One [`Table`] belongs to one worker. It has a fixed capacity, allocates nothing after
+//! [`Table::new`], shares nothing and takes no lock. From the bottom up:
+//!
+//! - `index`: from the hash of a [`FlowKey`](net::FlowKey) to a slot; `wheel`: timers; `list`:
+//!   queues threaded through the slots. None of them knows what a flow is;
+//! - [`timeouts`]: how long a flow may stay silent in each state;
+//! - [`state`] and [`tcp`]: what a packet does to a flow;
+//! - [`flow`]: one entry, with both of its tuples and the caller's own data;
+//! - [`event`]: why a flow ended;
+//! - [`table`]: all of it together.
+//!
+//! A flow is entered under two tuples: the key of packets in the original direction and the key of
+//! packets that come back. Translation is nothing but a reply tuple that is not the original's
+//! inverse; see [`Flow::translated`].
+//!
+//! It does not know what a virtual server, a VLAN or a configuration is. It reads no clock and
+//! draws no randomness: time and the seed of the hash come in as arguments.
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod flow;
+mod index;
+mod list;
+pub mod state;
+pub mod stats;
+pub mod table;
+pub mod tcp;
+pub mod timeouts;
+mod wheel;
+
+pub use event::EndReason;
+pub use flow::{Direction, Flow, FlowId};
+pub use state::{Invalid, Observed, Segment, State};
+pub use stats::Stats;
+pub use table::{Cursor, InsertError, NewFlow, Table, TableConfig};
+pub use tcp::TcpSegment;
+pub use timeouts::Timeouts;

@@ -1,0 +1,194 @@
+//! The state of a flow, and what a packet does to it.
+
+use std::fmt;
+
+use net::IpProto;
+
+use crate::event::EndReason;
+use crate::tcp::TcpSegment;
+
+/// The state of a flow. The names shown are the ones operators know from `ss` and `conntrack`.
+///
+/// For TCP it is what both ends together have shown, not the state of either end: half-closed
+/// states do not say which side closed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// TCP: one side has sent a SYN.
+    SynSent,
+    /// TCP: both sides have sent a SYN, and one of them is not acknowledged yet.
+    SynReceived,
+    /// TCP: the handshake is complete.
+    Established,
+    /// TCP: one side has sent a FIN.
+    FinWait,
+    /// TCP: one side has sent a FIN and the other has acknowledged it.
+    CloseWait,
+    /// TCP: both sides have sent a FIN, and one of them is not acknowledged yet.
+    LastAck,
+    /// TCP: both sides have closed; kept for packets that are late.
+    TimeWait,
+    /// TCP: reset; kept for packets that were under way.
+    Closed,
+    /// Other protocols: packets in the original direction only.
+    Unreplied,
+    /// Other protocols: packets in both directions.
+    Replied,
+}
+
+impl State {
+    /// Every state, in the order of the discriminants.
+    pub const ALL: [Self; 10] = [
+        Self::SynSent,
+        Self::SynReceived,
+        Self::Established,
+        Self::FinWait,
+        Self::CloseWait,
+        Self::LastAck,
+        Self::TimeWait,
+        Self::Closed,
+        Self::Unreplied,
+        Self::Replied,
+    ];
+
+    /// The name in dumps and counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SynSent => "SYN_SENT",
+            Self::SynReceived => "SYN_RECV",
+            Self::Established => "ESTABLISHED",
+            Self::FinWait => "FIN_WAIT",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Closed => "CLOSED",
+            Self::Unreplied => "UNREPLIED",
+            Self::Replied => "REPLIED",
+        }
+    }
+
+    /// Whether both ends have agreed to talk and neither has begun to close: such a flow is never
+    /// evicted.
+    #[inline]
+    pub const fn is_established(self) -> bool {
+        matches!(self, Self::Established | Self::Replied)
+    }
+
+    /// The state in which a flow of `proto` begins.
+    pub(crate) const fn initial(proto: IpProto) -> Self {
+        if proto.0 == IpProto::TCP.0 {
+            Self::SynSent
+        } else {
+            Self::Unreplied
+        }
+    }
+
+    /// Why a flow ends that was silent for too long in this state.
+    pub(crate) const fn expiry(self) -> EndReason {
+        match self {
+            Self::SynSent | Self::SynReceived | Self::Unreplied => EndReason::Unanswered,
+            Self::TimeWait => EndReason::Closed,
+            Self::Closed => EndReason::Reset,
+            Self::Established | Self::Replied | Self::FinWait | Self::CloseWait | Self::LastAck => {
+                EndReason::Idle
+            }
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What the table needs to know of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// The TCP header, for TCP.
+    pub tcp: Option<TcpSegment>,
+    /// Octets the packet counts with, by the caller's definition (usually its IP length).
+    pub bytes: u32,
+}
+
+impl Segment {
+    /// A packet of a protocol without state of its own.
+    #[inline]
+    pub const fn datagram(bytes: u32) -> Self {
+        Self { tcp: None, bytes }
+    }
+
+    /// A TCP segment.
+    #[inline]
+    pub const fn tcp(tcp: TcpSegment, bytes: u32) -> Self {
+        Self {
+            tcp: Some(tcp),
+            bytes,
+        }
+    }
+}
+
+/// What a packet did to its flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Observed {
+    /// The packet belongs to the flow and has been counted: forward it.
+    Accept {
+        /// The state the flow went to, if it changed.
+        new_state: Option<State>,
+    },
+    /// A SYN in the original direction that opens a new connection under the tuple of one that is
+    /// over (RFC 9293 section 3.6.1). Nothing was counted: remove the flow with
+    /// [`EndReason::Reopened`] and treat the packet as the first of a new flow.
+    Reopen,
+    /// The packet cannot belong to the flow. Nothing was counted or changed: drop it.
+    Invalid(Invalid),
+}
+
+/// Why a packet cannot belong to the flow its tuple names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Invalid {
+    /// The flow is gone: the [`FlowId`](crate::FlowId) is stale.
+    NoFlow,
+    /// A combination of TCP flags that no state calls for, such as SYN with FIN or none at all.
+    Flags,
+    /// A segment that needs a handshake which has not taken place.
+    NotOpen,
+    /// A SYN-ACK that acknowledges what was not sent.
+    BadAck,
+    /// A RST outside what its sender may send (RFC 5961 section 3).
+    BadReset,
+    /// A SYN in time-wait that is not newer than the connection before (RFC 9293 section 3.6.1).
+    OldSyn,
+}
+
+impl Invalid {
+    /// Every reason, in the order of the discriminants.
+    pub const ALL: [Self; 6] = [
+        Self::NoFlow,
+        Self::Flags,
+        Self::NotOpen,
+        Self::BadAck,
+        Self::BadReset,
+        Self::OldSyn,
+    ];
+
+    /// The name in counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoFlow => "no_flow",
+            Self::Flags => "flags",
+            Self::NotOpen => "not_open",
+            Self::BadAck => "bad_ack",
+            Self::BadReset => "bad_reset",
+            Self::OldSyn => "old_syn",
+        }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

@@ -1,0 +1,138 @@
+//! How long a flow may stay silent.
+
+use std::time::Duration;
+
+use crate::state::State;
+
+/// How long a flow may stay silent in each phase of its life, in whole seconds.
+///
+/// Defaults per protocol are in [`tcp`](Self::tcp), [`udp`](Self::udp), [`icmp`](Self::icmp) and
+/// [`other`](Self::other). Setters round up to whole seconds and hold values within one second and
+/// the largest the field holds (18 hours; for `idle` 136 years, which is as good as never).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    idle: u32,
+    opening: u16,
+    closing: u16,
+    time_wait: u16,
+    closed: u16,
+}
+
+impl Timeouts {
+    /// TCP: opening 30 s, idle 300 s, closing 60 s, time-wait 10 s, closed 5 s.
+    ///
+    /// A translator for the public is asked for 4 minutes and 2 hours 4 minutes (RFC 5382 section
+    /// 5, REQ-5), Linux waits 120 s for the answer to a SYN, 60 s for the handshake to complete,
+    /// 120 s in time-wait and 5 days when established. In front of servers of our own that only
+    /// fills the table: a client resends its SYN after 1, 3, 7 and 15 s, within 30 s; the two
+    /// ends keep their own time-wait, and 10 s outlive the last retransmitted FIN in practice.
+    pub const fn tcp() -> Self {
+        Self {
+            opening: 30,
+            idle: 300,
+            closing: 60,
+            time_wait: 10,
+            closed: 5,
+        }
+    }
+
+    /// UDP: unreplied 30 s, as Linux has it; idle 60 s. RFC 4787 section 4.3 (REQ-5) asks for 2
+    /// minutes where the port is not a well-known one; set `idle` for such services.
+    pub const fn udp() -> Self {
+        Self {
+            opening: 30,
+            idle: 60,
+            ..Self::tcp()
+        }
+    }
+
+    /// ICMP queries: unreplied 30 s, idle 60 s (RFC 5508 section 3.2, REQ-2).
+    pub const fn icmp() -> Self {
+        Self::udp()
+    }
+
+    /// Other protocols, SCTP among them: unreplied 30 s, idle 300 s.
+    pub const fn other() -> Self {
+        Self::tcp()
+    }
+
+    /// With a time for flows that are not established (SYN_SENT, SYN_RECV) or not replied to.
+    #[must_use]
+    pub fn with_opening(mut self, d: Duration) -> Self {
+        self.opening = short(d);
+        self
+    }
+
+    /// With a time for flows that are established or replied to. [`Duration::MAX`] is never.
+    #[must_use]
+    pub fn with_idle(mut self, d: Duration) -> Self {
+        self.idle = seconds(d);
+        self
+    }
+
+    /// With a time for connections that one side or both are closing.
+    #[must_use]
+    pub fn with_closing(mut self, d: Duration) -> Self {
+        self.closing = short(d);
+        self
+    }
+
+    /// With a time for connections both sides have closed.
+    #[must_use]
+    pub fn with_time_wait(mut self, d: Duration) -> Self {
+        self.time_wait = short(d);
+        self
+    }
+
+    /// With a time for connections that were reset.
+    #[must_use]
+    pub fn with_closed(mut self, d: Duration) -> Self {
+        self.closed = short(d);
+        self
+    }
+
+    /// How long a flow may stay silent in `state`.
+    #[inline]
+    pub const fn of(&self, state: State) -> Duration {
+        let seconds = match state {
+            State::SynSent | State::SynReceived | State::Unreplied => self.opening as u64,
+            State::Established | State::Replied => self.idle as u64,
+            State::FinWait | State::CloseWait | State::LastAck => self.closing as u64,
+            State::TimeWait => self.time_wait as u64,
+            State::Closed => self.closed as u64,
+        };
+        Duration::from_secs(seconds)
+    }
+}
+
+/// Whole seconds, rounded up, from 1.
+fn seconds(d: Duration) -> u32 {
+    let whole = d.as_secs().saturating_add(u64::from(d.subsec_nanos() > 0));
+    u32::try_from(whole).unwrap_or(u32::MAX).max(1)
+}
+
+fn short(d: Duration) -> u16 {
+    u16::try_from(seconds(d)).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_round_up_and_stay_in_range() {
+        let t = Timeouts::tcp()
+            .with_opening(Duration::from_millis(1))
+            .with_closing(Duration::from_millis(1500))
+            .with_time_wait(Duration::ZERO)
+            .with_idle(Duration::MAX);
+        assert_eq!(t.of(State::SynSent), Duration::from_secs(1));
+        assert_eq!(t.of(State::FinWait), Duration::from_secs(2));
+        assert_eq!(t.of(State::TimeWait), Duration::from_secs(1));
+        assert_eq!(
+            t.of(State::Established),
+            Duration::from_secs(u64::from(u32::MAX))
+        );
+        assert_eq!(size_of::<Timeouts>(), 12);
+    }
+}
