@@ -1,0 +1,120 @@
+//! Echo requests (RFC 792, RFC 4443 section 4.1) to addresses we own.
+
+use net::header::{Ethernet, Ipv4, Ipv6, view, view_mut};
+use net::{Fragment, IpProto, Layers, MacAddr, Network, Packet, emit};
+
+use super::{Ignored, Outcome};
+use crate::frame::pad;
+use crate::owned::Owned;
+use crate::table::{Vlan, is_unicast};
+
+/// Answers an echo request, whole, to an address we own. The reply goes back to the station that
+/// the request came from, without the IP options and extension headers of the request.
+///
+/// Not answered: what came as a broadcast (RFC 1122 section 3.2.2.6), from no single station's
+/// address, or with a routing header that has hops left (RFC 5095).
+pub fn handle_echo(
+    packet: &mut Packet<'_>,
+    layers: &Layers,
+    vlan: &Vlan,
+    owned: &Owned,
+) -> Outcome {
+    let request = matches!(
+        (layers.network, layers.key.proto, layers.icmp_type),
+        (Network::Ipv4, IpProto::ICMP, 8) | (Network::Ipv6, IpProto::ICMPV6, 128)
+    );
+    if !request || layers.fragment == Fragment::Later {
+        return Outcome::Ignore(Ignored::OtherKind);
+    }
+    if owned.get(vlan.index, &layers.key.dst).is_none() {
+        return Outcome::Ignore(Ignored::NotOurs);
+    }
+    if layers.fragment == Fragment::First {
+        return Outcome::Ignore(Ignored::Fragment);
+    }
+    let frame = packet.data();
+    let Some(eth) = view::<Ethernet>(frame, 0) else {
+        return Outcome::Ignore(Ignored::Malformed);
+    };
+    let (station, to) = (MacAddr(eth.src), MacAddr(eth.dst));
+    let src = layers.key.src;
+    if !is_unicast(src.ip()) || to.is_group() {
+        return Outcome::Ignore(Ignored::BadSource);
+    }
+    if station == vlan.mac || owned.get(vlan.index, &src).is_some() {
+        return Outcome::Ignore(Ignored::Own);
+    }
+    if frame.get(layers.l4 + 1) != Some(&0) || has_hops_left(frame, layers) {
+        return Outcome::Ignore(Ignored::Malformed);
+    }
+    reply(packet, layers, station, vlan)
+        .map_or(Outcome::Ignore(Ignored::NoRoom), |()| Outcome::Reply)
+}
+
+fn reply(packet: &mut Packet<'_>, layers: &Layers, to: MacAddr, vlan: &Vlan) -> Option<()> {
+    packet.set_len(layers.end).ok()?;
+    let bare = without_options(packet, layers)?;
+    emit::echo_reply_in_place(packet, &bare).ok()?;
+    let kind = emit::ethertype_of(bare.network);
+    packet
+        .set_ethernet(bare.l3, to, vlan.mac, vlan.encap, kind, false)
+        .ok()?;
+    pad(packet);
+    Some(())
+}
+
+/// Moves the IP header up to the transport header, over options or extension headers.
+fn without_options(packet: &mut Packet<'_>, layers: &Layers) -> Option<Layers> {
+    let fixed = if layers.network == Network::Ipv4 {
+        20
+    } else {
+        40
+    };
+    let mut bare = *layers;
+    bare.l3 = layers.l4.checked_sub(fixed)?;
+    if bare.l3 == layers.l3 {
+        return Some(bare);
+    }
+    let len = u16::try_from(layers.end - layers.l4).ok()?;
+    let frame = packet.data_mut();
+    frame.copy_within(layers.l3..layers.l3 + fixed, bare.l3);
+    if layers.network == Network::Ipv4 {
+        let ip: &mut Ipv4 = view_mut(frame, bare.l3)?;
+        ip.version_ihl = 0x45;
+        ip.total_len = (len + 20).into();
+    } else {
+        let ip: &mut Ipv6 = view_mut(frame, bare.l3)?;
+        ip.next = IpProto::ICMPV6.0;
+        ip.payload_len = len.into();
+    }
+    Some(bare)
+}
+
+/// Whether an IPv6 routing header says that we are not the last station on the way. The parser has
+/// checked that the headers lie within the packet.
+fn has_hops_left(frame: &[u8], layers: &Layers) -> bool {
+    const ROUTING: u8 = 43;
+    const AUTHENTICATION: u8 = 51;
+    if layers.network != Network::Ipv6 {
+        return false;
+    }
+    let Some(ip) = view::<Ipv6>(frame, layers.l3) else {
+        return true;
+    };
+    let (mut next, mut at) = (ip.next, layers.l3 + 40);
+    while at < layers.l4 {
+        let Some(&[following, len, _, left]) = frame.get(at..).and_then(|h| h.first_chunk()) else {
+            return true;
+        };
+        if next == ROUTING && left != 0 {
+            return true;
+        }
+        at += match next {
+            AUTHENTICATION => (usize::from(len) + 2) * 4,
+            44 => 8,
+            _ => (usize::from(len) + 1) * 8,
+        };
+        next = following;
+    }
+    false
+}

@@ -1,0 +1,98 @@
+//! Which addresses are ours.
+
+use std::collections::BTreeMap;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use net::{Addr, VlanIndex};
+
+use crate::table::Table;
+
+/// Why an address is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// A self IP, or the link-local address of a VLAN.
+    SelfIp,
+    /// The address of a live virtual server.
+    Virtual,
+}
+
+/// The addresses we own, per VLAN: those that ARP, neighbour discovery and echo are answered for.
+///
+/// A virtual server for a whole prefix owns no address: traffic comes to it by a route, and
+/// answering ARP for all of a prefix would hijack it.
+#[derive(Debug, Clone, Default)]
+pub struct Owned {
+    /// Only the configuration puts keys in, so that the hash needs no secret.
+    owners: HashMap<(VlanIndex, Addr), Owner, FixedState>,
+    by_vlan: BTreeMap<VlanIndex, Vec<Addr>>,
+}
+
+impl Owned {
+    /// Nothing is owned.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The self IPs and link-local addresses of `table`; virtual addresses are added by
+    /// [`insert`](Self::insert).
+    pub fn of_table(table: &Table) -> Self {
+        let mut owned = Self::new();
+        for vlan in table {
+            for ip in &vlan.self_ips {
+                owned.insert(vlan.index, ip.addr, Owner::SelfIp);
+            }
+            owned.insert(vlan.index, vlan.link_local(), Owner::SelfIp);
+        }
+        owned
+    }
+
+    /// Takes an address on a VLAN. One that is taken already keeps its owner, except that a self IP
+    /// stays or becomes one: the VLAN speaks from it.
+    pub fn insert(&mut self, vlan: VlanIndex, addr: impl Into<std::net::IpAddr>, owner: Owner) {
+        let addr = Addr::from(addr.into());
+        match self.owners.entry((vlan, addr)) {
+            hashbrown::hash_map::Entry::Occupied(mut entry) => {
+                let kept = (*entry.get()).min(owner);
+                entry.insert(kept);
+            }
+            hashbrown::hash_map::Entry::Vacant(entry) => {
+                entry.insert(owner);
+                self.by_vlan.entry(vlan).or_default().push(addr);
+            }
+        }
+    }
+
+    /// Whose address this is on this VLAN, if it is ours.
+    #[inline]
+    pub fn get(&self, vlan: VlanIndex, addr: &Addr) -> Option<Owner> {
+        self.owners.get(&(vlan, *addr)).copied()
+    }
+
+    /// All addresses, by VLAN and in the order they were taken.
+    pub fn iter(&self) -> impl Iterator<Item = (VlanIndex, Addr, Owner)> + '_ {
+        self.by_vlan
+            .iter()
+            .flat_map(|(&vlan, addrs)| addrs.iter().map(move |&addr| (vlan, addr)))
+            .filter_map(|(vlan, addr)| Some((vlan, addr, self.get(vlan, &addr)?)))
+    }
+
+    /// The addresses on one VLAN, in the order they were taken.
+    pub fn addresses(&self, vlan: VlanIndex) -> impl Iterator<Item = (Addr, Owner)> + '_ {
+        self.by_vlan
+            .get(&vlan)
+            .into_iter()
+            .flatten()
+            .filter_map(move |&addr| Some((addr, self.get(vlan, &addr)?)))
+    }
+
+    /// How many addresses are owned, counted once per VLAN.
+    pub fn len(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// Whether nothing is owned.
+    pub fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+}
