@@ -1,1 +1,58 @@
 //! A safe layer over DPDK: EAL, mempools, mbufs, Ethernet ports and queues.
+//!
+//! ```text
+//!  Eal ── attach(PortSpec) ──▶ Device ── configure ──▶ EthPort ── start, split ──▶ RxQueue, TxQueue
+//!   └──── Mempool::new ──────────────────────────────────┘              rx_burst ▲      │ tx_burst
+//!                                                                                Mbuf ◀─┘
+//! ```
+//!
+//! What the types see to, so that no caller has to:
+//!
+//! * **One owner per buffer.** A [`Mbuf`] is received, allocated, sent or dropped; a double free
+//!   cannot be written down. [`TxQueue::tx_burst`] takes out of a burst what was sent, and the rest
+//!   still belongs to the caller.
+//! * **One thread per queue.** [`RxQueue`] and [`TxQueue`] are [`Send`], not [`Clone`], and take
+//!   `&mut self`. A port cannot be stopped while one of its queues is out.
+//! * **Nothing is torn down under a user.** Queues keep their port, ports and pools keep the EAL. The
+//!   last holder stops the port, takes its device off the bus and gives the memory back.
+//! * **No call into C per packet.** Fields of an mbuf are read in place, at offsets taken from the
+//!   installed DPDK's headers; bursts, allocation and release cross the boundary once for many.
+//!
+//! Errors are found before DPDK is asked where possible, and say what to do ([`Error`]). DPDK's log
+//! goes to [`tracing`] under the target `dpdk`.
+//!
+//! A thread that polls queues should hold an [`LcoreGuard`] ([`Eal::register_thread`]): only threads
+//! known to DPDK use the mempools' caches.
+//!
+//! This crate and `dpdk-sys` are the only ones with `unsafe` code; each block says why it is sound.
+
+mod device;
+mod eal;
+mod error;
+mod log;
+mod mbuf;
+mod mempool;
+mod offload;
+mod port;
+mod preflight;
+mod queue;
+mod spec;
+mod thread;
+
+pub use device::{Device, DeviceInfo};
+pub use eal::{Eal, EalConfig, HugePages, LogLevel};
+pub use error::{Error, Excerpt};
+pub use mbuf::{ChecksumStatus, HEADROOM, Mbuf, RxFlags, ShapeError, TxL3, TxL4, free_bulk};
+pub use mempool::{Mempool, MempoolConfig};
+pub use offload::{Offloads, Rss};
+pub use port::{EthPort, Link, PortConfig, PortStats};
+pub use queue::{RxQueue, TxQueue};
+pub use spec::{MemifRole, PciAddress, PortSpec, SpecError, VdevOptions};
+pub use thread::{LcoreGuard, pin_to_cpu};
+
+/// The DPDK release found at run time, such as `DPDK 22.11.11`.
+pub fn version() -> String {
+    // SAFETY: returns a pointer to a static string.
+    let text = unsafe { std::ffi::CStr::from_ptr(dpdk_sys::rte_version()) };
+    text.to_string_lossy().into_owned()
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+
+int shim_errno(void)
+{
+	return rte_errno;
+}
+
+unsigned int shim_lcore_id(void)
+{
+	return rte_lcore_id();
+}
+
+static shim_log_fn log_write;
+
+static ssize_t log_cookie_write(void *cookie, const char *text, size_t len)
+{
+	/* rte_vlog() flushes each message, so the level is still this message's. */
+	int level = rte_log_cur_msg_loglevel();
+
+	(void)cookie;
+	log_write(level > 0 ? (uint32_t)level : RTE_LOG_INFO, text, len);
+	return (ssize_t)len;
+}
+
+int shim_log_to(shim_log_fn write)
+{
+	cookie_io_functions_t io = { .write = log_cookie_write };
+	FILE *f;
+
+	log_write = write;
+	f = fopencookie(NULL, "w", io);
+	if (f == NULL)
+		return -1;
+	return rte_openlog_stream(f);
+}
+
+uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **out, uint16_t n)
+{
+	return rte_eth_rx_burst(port, queue, out, n);
+}
+
+uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **in, uint16_t n)
+{
+	return rte_eth_tx_burst(port, queue, in, n);
+}
+
+uint16_t shim_tx_prepare(uint16_t port, uint16_t queue, struct rte_mbuf **in, uint16_t n)
+{
+	return rte_eth_tx_prepare(port, queue, in, n);
+}
+
+struct rte_mbuf *shim_mbuf_alloc(struct rte_mempool *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
+int shim_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **out, unsigned int n)
+{
+	return rte_pktmbuf_alloc_bulk(pool, out, n);
+}
+
+void shim_mbuf_free(struct rte_mbuf *m)
+{
+	rte_pktmbuf_free(m);
+}
+
+int shim_mbuf_linearize(struct rte_mbuf *m)
+{
+	return rte_pktmbuf_linearize(m);
+}
+
+uint32_t shim_mempool_size(const struct rte_mempool *pool)
+{
+	return pool->size;
+}
+
+int shim_device_info(uint16_t port, struct shim_device_info *out)
+{
+	struct rte_eth_dev_info info;
+	int err;
+
+	memset(&info, 0, sizeof(info));
+	err = rte_eth_dev_info_get(port, &info);
+	if (err != 0)
+		return err;
+	memset(out, 0, sizeof(*out));
+	out->driver_name = info.driver_name;
+	out->if_index = info.if_index;
+	out->min_mtu = info.min_mtu;
+	out->max_mtu = info.max_mtu;
+	out->max_rx_pktlen = info.max_rx_pktlen;
+	out->min_rx_bufsize = info.min_rx_bufsize;
+	out->max_rx_queues = info.max_rx_queues;
+	out->max_tx_queues = info.max_tx_queues;
+	out->rx_desc_min = info.rx_desc_lim.nb_min;
+	out->rx_desc_max = info.rx_desc_lim.nb_max;
+	out->rx_desc_align = info.rx_desc_lim.nb_align;
+	out->tx_desc_min = info.tx_desc_lim.nb_min;
+	out->tx_desc_max = info.tx_desc_lim.nb_max;
+	out->tx_desc_align = info.tx_desc_lim.nb_align;
+	out->reta_size = info.reta_size;
+	out->rx_offload_capa = info.rx_offload_capa;
+	out->tx_offload_capa = info.tx_offload_capa;
+	out->rss_capa = info.flow_type_rss_offloads;
+	return 0;
+}
+
+int shim_device_socket(uint16_t port)
+{
+	return rte_eth_dev_socket_id(port);
+}
+
+int shim_device_remove(uint16_t port)
+{
+	struct rte_eth_dev_info info;
+	int err;
+
+	memset(&info, 0, sizeof(info));
+	err = rte_eth_dev_info_get(port, &info);
+	if (err != 0)
+		return err;
+	err = rte_eth_dev_close(port);
+	if (err != 0)
+		return err;
+	return info.device != NULL ? rte_dev_remove(info.device) : 0;
+}
+
+int shim_port_configure(uint16_t port, const struct shim_port_conf *conf)
+{
+	struct rte_eth_conf eth;
+
+	memset(&eth, 0, sizeof(eth));
+	eth.rxmode.mtu = conf->mtu;
+	eth.rxmode.offloads = conf->rx_offloads;
+	eth.txmode.offloads = conf->tx_offloads;
+	eth.txmode.mq_mode = RTE_ETH_MQ_TX_NONE;
+	eth.rxmode.mq_mode = RTE_ETH_MQ_RX_NONE;
+	if (conf->rss_hf != 0) {
+		eth.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		eth.rx_adv_conf.rss_conf.rss_hf = conf->rss_hf;
+	}
+	return rte_eth_dev_configure(port, conf->rx_queues, conf->tx_queues, &eth);
+}
+
+int shim_adjust_descriptors(uint16_t port, uint16_t *rx, uint16_t *tx)
+{
+	return rte_eth_dev_adjust_nb_rx_tx_desc(port, rx, tx);
+}
+
+int shim_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t desc, int socket,
+			uint64_t offloads, struct rte_mempool *pool)
+{
+	struct rte_eth_dev_info info;
+	struct rte_eth_rxconf conf;
+	int err;
+
+	memset(&info, 0, sizeof(info));
+	err = rte_eth_dev_info_get(port, &info);
+	if (err != 0)
+		return err;
+	conf = info.default_rxconf;
+	conf.offloads = offloads & info.rx_queue_offload_capa;
+	return rte_eth_rx_queue_setup(port, queue, desc, (unsigned int)socket, &conf, pool);
+}
+
+int shim_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t desc, int socket,
+			uint64_t offloads)
+{
+	struct rte_eth_dev_info info;
+	struct rte_eth_txconf conf;
+	int err;
+
+	memset(&info, 0, sizeof(info));
+	err = rte_eth_dev_info_get(port, &info);
+	if (err != 0)
+		return err;
+	conf = info.default_txconf;
+	conf.offloads = offloads & info.tx_queue_offload_capa;
+	return rte_eth_tx_queue_setup(port, queue, desc, (unsigned int)socket, &conf);
+}
+
+int shim_mac(uint16_t port, uint8_t out[6])
+{
+	struct rte_ether_addr mac;
+	int err = rte_eth_macaddr_get(port, &mac);
+
+	if (err == 0)
+		memcpy(out, mac.addr_bytes, sizeof(mac.addr_bytes));
+	return err;
+}
+
+int shim_link(uint16_t port, struct shim_link *out)
+{
+	struct rte_eth_link link;
+	int err;
+
+	memset(&link, 0, sizeof(link));
+	err = rte_eth_link_get_nowait(port, &link);
+	if (err != 0)
+		return err;
+	out->speed_mbps = link.link_speed;
+	out->up = link.link_status == RTE_ETH_LINK_UP;
+	out->full_duplex = link.link_duplex == RTE_ETH_LINK_FULL_DUPLEX;
+	out->autoneg = link.link_autoneg == RTE_ETH_LINK_AUTONEG;
+	return 0;
+}
+
+int shim_stats(uint16_t port, struct shim_stats *out)
+{
+	struct rte_eth_stats s;
+	int err;
+
+	memset(&s, 0, sizeof(s));
+	err = rte_eth_stats_get(port, &s);
+	if (err != 0)
+		return err;
+	out->rx_packets = s.ipackets;
+	out->tx_packets = s.opackets;
+	out->rx_bytes = s.ibytes;
+	out->tx_bytes = s.obytes;
+	out->rx_missed = s.imissed;
+	out->rx_errors = s.ierrors;
+	out->tx_errors = s.oerrors;
+	out->rx_nombuf = s.rx_nombuf;
+	return 0;
+}
+
+int shim_xstats(uint16_t port, struct shim_xstat *out, unsigned int n)
+{
+	struct rte_eth_xstat *values;
+	struct rte_eth_xstat_name *names;
+	int have, got, i;
+
+	have = rte_eth_xstats_get_names(port, NULL, 0);
+	if (have <= 0 || n == 0)
+		return have;
+	values = calloc((size_t)have, sizeof(*values));
+	names = calloc((size_t)have, sizeof(*names));
+	if (values == NULL || names == NULL) {
+		got = -ENOMEM;
+		goto out;
+	}
+	got = rte_eth_xstats_get_names(port, names, (unsigned int)have);
+	if (got < 0 || got > have)
+		goto out;
+	got = rte_eth_xstats_get(port, values, (unsigned int)have);
+	if (got < 0 || got > have)
+		goto out;
+	for (i = 0; i < got && (unsigned int)i < n; i++) {
+		if (values[i].id >= (uint64_t)have)
+			continue;
+		memcpy(out[i].name, names[values[i].id].name, sizeof(out[i].name));
+		out[i].name[sizeof(out[i].name) - 1] = '\0';
+		out[i].value = values[i].value;
+	}
+out:
+	free(values);
+	free(names);
+	return got;
+}

@@ -1,0 +1,144 @@
+//! A device DPDK has opened, before it is a port.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use dpdk_sys as sys;
+
+use crate::eal::EalInner;
+use crate::error::{Error, Excerpt, os_error};
+use crate::log;
+use crate::offload::Offloads;
+use crate::spec::PortSpec;
+
+/// An opened device; it becomes a port by [`EthPort::configure`](crate::EthPort::configure).
+/// Dropping it closes the device and takes it off its bus.
+#[derive(Debug)]
+pub struct Device {
+    eal: Arc<EalInner>,
+    id: u16,
+    name: String,
+    spec: PortSpec,
+}
+
+/// What a device is and can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// DPDK's name of the driver, such as `net_iavf`.
+    pub driver: String,
+    /// Receive queues at most.
+    pub max_rx_queues: u16,
+    /// Transmit queues at most.
+    pub max_tx_queues: u16,
+    /// The smallest MTU, in bytes.
+    pub min_mtu: u32,
+    /// The largest MTU, in bytes.
+    pub max_mtu: u32,
+    /// Offloads it has.
+    pub capabilities: Offloads,
+    /// NUMA node it is attached to, where it has one.
+    pub socket: Option<u16>,
+    pub(crate) rx_offload_capa: u64,
+    pub(crate) tx_offload_capa: u64,
+    pub(crate) rss_capa: u64,
+}
+
+impl Device {
+    pub(crate) fn new(eal: Arc<EalInner>, id: u16, name: String, spec: PortSpec) -> Self {
+        Self {
+            eal,
+            id,
+            name,
+            spec,
+        }
+    }
+
+    /// DPDK's number of the port.
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// DPDK's name of the device, such as `net_af_packet0` or a PCI address.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it was opened by.
+    pub fn spec(&self) -> &PortSpec {
+        &self.spec
+    }
+
+    /// What it is and can do.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when the driver does not tell.
+    pub fn info(&self) -> Result<DeviceInfo, Error> {
+        let mut raw = sys::shim_device_info::default();
+        self.call("reading the capabilities", || {
+            // SAFETY: the port exists as long as `self`; one structure out.
+            unsafe { sys::shim_device_info(self.id, &raw mut raw) }
+        })?;
+        let driver = if raw.driver_name.is_null() {
+            String::new()
+        } else {
+            // SAFETY: a static C string of the driver's.
+            unsafe { CStr::from_ptr(raw.driver_name) }
+                .to_string_lossy()
+                .into_owned()
+        };
+        // SAFETY: the port exists as long as `self`.
+        let socket = unsafe { sys::shim_device_socket(self.id) };
+        // What a driver that names no limits means: an Ethernet header and the CRC around the MTU.
+        let has_max = raw.max_mtu < u32::from(u16::MAX) && raw.max_mtu < raw.max_rx_pktlen;
+        let max_mtu = if has_max {
+            raw.max_mtu
+        } else {
+            raw.max_rx_pktlen.saturating_sub(18)
+        };
+        Ok(DeviceInfo {
+            driver,
+            max_rx_queues: raw.max_rx_queues,
+            max_tx_queues: raw.max_tx_queues,
+            min_mtu: raw.min_mtu,
+            max_mtu: max_mtu.min(u32::from(u16::MAX)),
+            capabilities: Offloads::from_dpdk(raw.rx_offload_capa, raw.tx_offload_capa),
+            socket: u16::try_from(socket).ok(),
+            rx_offload_capa: raw.rx_offload_capa,
+            tx_offload_capa: raw.tx_offload_capa,
+            rss_capa: raw.rss_capa,
+        })
+    }
+
+    /// Runs a control call that returns 0 or a negative error number.
+    pub(crate) fn call(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce() -> i32,
+    ) -> Result<(), Error> {
+        let (code, lines) = log::capture(call);
+        if code < 0 {
+            return Err(Error::Port {
+                port: self.spec.to_string(),
+                operation,
+                source: os_error(code),
+                log: Excerpt::of(&lines),
+            });
+        }
+        log::replay(&lines);
+        Ok(())
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let result = self.call("closing", || {
+            // SAFETY: the port exists, and nothing else refers to it: a `Device` is owned once, and
+            // a port's queues own it together.
+            unsafe { sys::shim_device_remove(self.id) }
+        });
+        self.eal.disclaim(self.id);
+        if let Err(error) = result {
+            tracing::warn!(%error, "a device was not closed cleanly");
+        }
+    }
+}

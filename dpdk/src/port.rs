@@ -1,0 +1,558 @@
+//! Ethernet ports: set up, started, watched and stopped.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dpdk_sys as sys;
+use net::MacAddr;
+
+use crate::device::{Device, DeviceInfo};
+use crate::error::Error;
+use crate::mbuf::Mbuf;
+use crate::mempool::Mempool;
+use crate::offload::{Offloads, Rss};
+use crate::preflight;
+use crate::queue::{RxQueue, TxQueue};
+use crate::spec::PortSpec;
+
+/// How a port is to be set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortConfig {
+    /// Receive queues, at least 1.
+    pub rx_queues: u16,
+    /// Transmit queues, at least 1.
+    pub tx_queues: u16,
+    /// Frames a receive queue holds; rounded to what the device takes.
+    pub rx_desc: u16,
+    /// Frames a transmit queue holds; rounded likewise.
+    pub tx_desc: u16,
+    /// The largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Take in frames for any MAC address.
+    pub promiscuous: bool,
+    /// Take in frames for any multicast group (ARP and neighbour discovery need theirs).
+    pub all_multicast: bool,
+    /// Offloads to switch on if the device has them.
+    pub offloads: Offloads,
+    /// How flows are spread over several receive queues.
+    pub rss: Rss,
+}
+
+impl Default for PortConfig {
+    /// One queue each way, 1024 descriptors, MTU 1500, all multicast groups, no offloads.
+    fn default() -> Self {
+        Self {
+            rx_queues: 1,
+            tx_queues: 1,
+            rx_desc: 1024,
+            tx_desc: 1024,
+            mtu: 1500,
+            promiscuous: false,
+            all_multicast: true,
+            offloads: Offloads::NONE,
+            rss: Rss::default(),
+        }
+    }
+}
+
+/// The state of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Link {
+    /// Frames can pass.
+    pub up: bool,
+    /// Speed in Mbit/s, where the device knows it.
+    pub speed_mbps: Option<u32>,
+    /// Both directions at once.
+    pub full_duplex: bool,
+}
+
+/// What a device has counted since it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PortStats {
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames lost for want of a free descriptor.
+    pub rx_missed_packets: u64,
+    /// Frames received damaged.
+    pub rx_error_packets: u64,
+    /// Frames that could not be sent.
+    pub tx_error_packets: u64,
+    /// Times the mempool had no mbuf to receive into.
+    pub rx_nombuf_total: u64,
+}
+
+/// What a port's queues own together.
+pub(crate) struct PortInner {
+    /// Before the pool: closing the device gives its mbufs back.
+    pub(crate) device: Device,
+    pub(crate) offloads: Offloads,
+    pub(crate) multi_segs: bool,
+    started: AtomicBool,
+    rx_queues: u16,
+    /// The device allocates from it.
+    _pool: Mempool,
+}
+
+/// An Ethernet port: a device with its queues.
+///
+/// Dropping it, and the queues it gave out, stops the port, closes the device and gives every mbuf
+/// it holds back to its pool.
+pub struct EthPort {
+    inner: Arc<PortInner>,
+    info: DeviceInfo,
+    config: PortConfig,
+    rss: Rss,
+    split: bool,
+}
+
+impl EthPort {
+    /// Sets a device up as a port whose queues receive into `pool`.
+    ///
+    /// Offloads and RSS are switched on as far as the device has them; [`offloads`](Self::offloads)
+    /// and [`rss`](Self::rss) tell what became of the wishes.
+    ///
+    /// # Errors
+    /// [`Error::TooManyQueues`], [`Error::MtuOutOfRange`], [`Error::MbufTooSmall`], or
+    /// [`Error::Port`] with what DPDK logged. The device is closed then.
+    pub fn configure(device: Device, config: &PortConfig, pool: &Mempool) -> Result<Self, Error> {
+        let info = device.info()?;
+        check_queues(&device, "receive", config.rx_queues, info.max_rx_queues)?;
+        check_queues(&device, "transmit", config.tx_queues, info.max_tx_queues)?;
+        let mtu = check_mtu(&device, &info, config.mtu)?;
+
+        let offloads = config.offloads & info.capabilities;
+        let (mut rx_offloads, mut tx_offloads) = offloads.to_dpdk();
+        let frame = u32::from(config.mtu) + FRAME_AROUND_MTU;
+        let room = u32::from(pool.data_room());
+        if frame > room {
+            if info.rx_offload_capa & sys::SHIM_RXO_SCATTER == 0 {
+                let port = device.spec().to_string();
+                return Err(Error::MbufTooSmall {
+                    port,
+                    mtu: config.mtu,
+                    need: frame,
+                    have: room,
+                });
+            }
+            rx_offloads |= sys::SHIM_RXO_SCATTER;
+        }
+        // Chains can come in by one port and go out by another.
+        let multi_segs = info.tx_offload_capa & sys::SHIM_TXO_MULTI_SEGS != 0;
+        if multi_segs {
+            tx_offloads |= sys::SHIM_TXO_MULTI_SEGS;
+        }
+        let (rss, rss_hf) = match config.rx_queues {
+            0 | 1 => (Rss::None, 0),
+            _ => config.rss.on_device(info.rss_capa),
+        };
+
+        let conf = sys::shim_port_conf {
+            rx_queues: config.rx_queues,
+            tx_queues: config.tx_queues,
+            mtu,
+            rx_offloads,
+            tx_offloads,
+            rss_hf,
+        };
+        let id = device.id();
+        device.call("configuring", || {
+            // SAFETY: the port exists, is stopped, and `conf` outlives the call.
+            unsafe { sys::shim_port_configure(id, &raw const conf) }
+        })?;
+        let (mut rx_desc, mut tx_desc) = (config.rx_desc, config.tx_desc);
+        device.call("choosing the queue lengths", || {
+            // SAFETY: the port exists; two integers in and out.
+            unsafe { sys::shim_adjust_descriptors(id, &raw mut rx_desc, &raw mut tx_desc) }
+        })?;
+        let socket = info.socket.map_or(-1, i32::from);
+        for queue in 0..config.rx_queues {
+            device.call("setting up a receive queue", || {
+                // SAFETY: the port exists and has the queue; the pool is kept by the port.
+                unsafe {
+                    sys::shim_rx_queue_setup(id, queue, rx_desc, socket, rx_offloads, pool.raw())
+                }
+            })?;
+        }
+        for queue in 0..config.tx_queues {
+            device.call("setting up a transmit queue", || {
+                // SAFETY: the port exists and has the queue.
+                unsafe { sys::shim_tx_queue_setup(id, queue, tx_desc, socket, tx_offloads) }
+            })?;
+        }
+        let config = PortConfig {
+            rx_desc,
+            tx_desc,
+            ..config.clone()
+        };
+        let inner = Arc::new(PortInner {
+            device,
+            offloads,
+            multi_segs,
+            started: AtomicBool::new(false),
+            rx_queues: config.rx_queues,
+            _pool: pool.clone(),
+        });
+        Ok(Self {
+            inner,
+            info,
+            config,
+            rss,
+            split: false,
+        })
+    }
+
+    /// Starts the port: frames are received from now on. Starting a started port does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when the device does not start.
+    pub fn start(&mut self) -> Result<(), Error> {
+        if self.inner.started.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let id = self.id();
+        self.device().call("starting", || {
+            // SAFETY: the port exists and is set up.
+            unsafe { sys::rte_eth_dev_start(id) }
+        })?;
+        self.inner.started.store(true, Ordering::Release);
+        self.set_promiscuous(self.config.promiscuous)?;
+        if self.config.all_multicast {
+            self.best_effort("taking in all multicast", || {
+                // SAFETY: the port exists.
+                unsafe { sys::rte_eth_allmulticast_enable(id) }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Stops the port. Some drivers (`af_packet`) cannot be started again afterwards.
+    ///
+    /// # Errors
+    /// [`Error::PortState`] while a queue is still held; [`Error::Port`] when the device does not
+    /// stop.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        // Queues poll the device without a lock, so none may be left.
+        let Some(inner) = Arc::get_mut(&mut self.inner) else {
+            return Err(self.state_error("cannot be stopped while its queues are in use"));
+        };
+        self.split = false;
+        inner.stop()
+    }
+
+    /// Gives the queues out: once, after the start.
+    ///
+    /// # Errors
+    /// [`Error::PortState`] when the port is not started, or its queues were given out already.
+    pub fn split(&mut self) -> Result<(Vec<RxQueue>, Vec<TxQueue>), Error> {
+        if !self.inner.started.load(Ordering::Acquire) {
+            return Err(self.state_error("is not started"));
+        }
+        if self.split {
+            return Err(self.state_error("has given its queues out already"));
+        }
+        self.split = true;
+        let rx = (0..self.config.rx_queues)
+            .map(|q| RxQueue::new(Arc::clone(&self.inner), q))
+            .collect();
+        let tx = (0..self.config.tx_queues)
+            .map(|q| TxQueue::new(Arc::clone(&self.inner), q))
+            .collect();
+        Ok((rx, tx))
+    }
+
+    /// DPDK's number of the port.
+    pub fn id(&self) -> u16 {
+        self.device().id()
+    }
+
+    /// The device: its name and specification.
+    pub fn device(&self) -> &Device {
+        &self.inner.device
+    }
+
+    /// What the device is and can do.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// How the port is set up, with the queue lengths the device took.
+    pub fn config(&self) -> &PortConfig {
+        &self.config
+    }
+
+    /// Name of the driver, such as `net_iavf`.
+    pub fn driver_name(&self) -> &str {
+        &self.info.driver
+    }
+
+    /// Offloads the device has.
+    pub fn capabilities(&self) -> Offloads {
+        self.info.capabilities
+    }
+
+    /// Offloads that are switched on.
+    pub fn offloads(&self) -> Offloads {
+        self.inner.offloads
+    }
+
+    /// How flows are spread over the receive queues.
+    pub fn rss(&self) -> Rss {
+        self.rss
+    }
+
+    /// The device's MAC address.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when the device has none.
+    pub fn mac(&self) -> Result<MacAddr, Error> {
+        let mut mac = [0; 6];
+        self.device().call("reading the MAC address", || {
+            // SAFETY: the port exists; six bytes out.
+            unsafe { sys::shim_mac(self.id(), mac.as_mut_ptr()) }
+        })?;
+        Ok(MacAddr(mac))
+    }
+
+    /// The state of the link, without waiting for it.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when the device does not tell.
+    pub fn link(&self) -> Result<Link, Error> {
+        let mut raw = sys::shim_link::default();
+        self.device().call("reading the link state", || {
+            // SAFETY: the port exists; one structure out.
+            unsafe { sys::shim_link(self.id(), &raw mut raw) }
+        })?;
+        let mut up = raw.up != 0;
+        // These drivers call the link up once started, whatever the interface below says.
+        if let PortSpec::AfPacket(netdev) | PortSpec::AfXdp(netdev) = self.device().spec() {
+            up &= preflight::netdev_is_running(netdev).unwrap_or(true);
+        }
+        let known = raw.speed_mbps != 0 && raw.speed_mbps != u32::MAX;
+        Ok(Link {
+            up,
+            speed_mbps: known.then_some(raw.speed_mbps),
+            full_duplex: raw.full_duplex != 0,
+        })
+    }
+
+    /// What the device has counted.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when the device does not tell.
+    pub fn stats(&self) -> Result<PortStats, Error> {
+        let mut raw = sys::shim_stats::default();
+        self.device().call("reading the counters", || {
+            // SAFETY: the port exists; one structure out.
+            unsafe { sys::shim_stats(self.id(), &raw mut raw) }
+        })?;
+        Ok(PortStats {
+            rx_packets: raw.rx_packets,
+            tx_packets: raw.tx_packets,
+            rx_bytes: raw.rx_bytes,
+            tx_bytes: raw.tx_bytes,
+            rx_missed_packets: raw.rx_missed,
+            rx_error_packets: raw.rx_errors,
+            tx_error_packets: raw.tx_errors,
+            rx_nombuf_total: raw.rx_nombuf,
+        })
+    }
+
+    /// Everything the driver counts, by its own names.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when the device does not tell.
+    pub fn xstats(&self) -> Result<Vec<(String, u64)>, Error> {
+        let mut raw: Vec<sys::shim_xstat> = Vec::new();
+        let mut have = 0;
+        let id = self.id();
+        for _ in 0..2 {
+            self.device().call("reading the extended counters", || {
+                let room = u32::try_from(raw.len()).unwrap_or(0);
+                // SAFETY: the port exists; at most `room` structures are written to as many slots.
+                have = unsafe { sys::shim_xstats(id, raw.as_mut_ptr(), room) };
+                have
+            })?;
+            let count = usize::try_from(have).unwrap_or(0);
+            raw.resize(count, sys::shim_xstat::default());
+        }
+        let text = |name: &[std::ffi::c_char]| {
+            let bytes: Vec<u8> = name.iter().map(|c| c.to_ne_bytes()[0]).collect();
+            CStr::from_bytes_until_nul(&bytes)
+                .map(|s| s.to_string_lossy().into_owned())
+                .unwrap_or_default()
+        };
+        Ok(raw
+            .iter()
+            .map(|x| (text(&x.name), x.value))
+            .filter(|x| !x.0.is_empty())
+            .collect())
+    }
+
+    /// Sets the device's counters to zero.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when the device cannot.
+    pub fn reset_stats(&self) -> Result<(), Error> {
+        let id = self.id();
+        self.device().call("resetting the counters", || {
+            // SAFETY: the port exists.
+            unsafe { sys::rte_eth_stats_reset(id) }
+        })
+    }
+
+    /// Changes the MTU, in bytes. Most NICs do it only while the port is stopped.
+    ///
+    /// # Errors
+    /// [`Error::MtuOutOfRange`], or [`Error::Port`] when the device refuses.
+    pub fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
+        let on_device = check_mtu(self.device(), &self.info, mtu)?;
+        let (id, on_device) = (self.id(), u16::try_from(on_device).unwrap_or(mtu));
+        self.device().call("setting the MTU", || {
+            // SAFETY: the port exists.
+            unsafe { sys::rte_eth_dev_set_mtu(id, on_device) }
+        })?;
+        self.config.mtu = mtu;
+        Ok(())
+    }
+
+    /// Takes in frames for any MAC address, or stops doing so. Devices that always do, do.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when the device refuses.
+    pub fn set_promiscuous(&self, on: bool) -> Result<(), Error> {
+        let id = self.id();
+        self.best_effort("changing the promiscuous mode", || {
+            // SAFETY: the port exists.
+            unsafe {
+                if on {
+                    sys::rte_eth_promiscuous_enable(id)
+                } else {
+                    sys::rte_eth_promiscuous_disable(id)
+                }
+            }
+        })
+    }
+
+    /// Runs a call that devices without the feature answer with "not supported".
+    fn best_effort(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce() -> i32,
+    ) -> Result<(), Error> {
+        match self.device().call(operation, call) {
+            Err(Error::Port { source, .. }) if source.raw_os_error() == Some(libc::ENOTSUP) => {
+                tracing::debug!(port = %self.device().spec(), operation, "not supported");
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn state_error(&self, why: &'static str) -> Error {
+        Error::PortState {
+            port: self.device().spec().to_string(),
+            why,
+        }
+    }
+}
+
+/// Ethernet header and two tags, in bytes.
+const FRAME_AROUND_MTU: u32 = 14 + 8;
+
+fn check_queues(
+    device: &Device,
+    direction: &'static str,
+    asked: u16,
+    have: u16,
+) -> Result<(), Error> {
+    let port = device.spec().to_string();
+    if asked == 0 {
+        return Err(Error::BadConfig(format!(
+            "the port {port} needs at least one {direction} queue"
+        )));
+    }
+    if asked > have {
+        return Err(Error::TooManyQueues {
+            port,
+            direction,
+            have,
+            asked,
+        });
+    }
+    Ok(())
+}
+
+/// The MTU to tell the driver.
+fn check_mtu(device: &Device, info: &DeviceInfo, mtu: u16) -> Result<u32, Error> {
+    let asked = u32::from(mtu);
+    // This driver claims standard frames only, but takes whatever fits its ring, which was made for
+    // the MTU; what the kernel interface passes is its own matter.
+    if matches!(device.spec(), PortSpec::AfPacket(_)) {
+        return Ok(asked.clamp(info.min_mtu, info.max_mtu.max(info.min_mtu)));
+    }
+    if asked < info.min_mtu || asked > info.max_mtu {
+        let port = device.spec().to_string();
+        return Err(Error::MtuOutOfRange {
+            port,
+            mtu,
+            min: info.min_mtu,
+            max: info.max_mtu,
+        });
+    }
+    Ok(asked)
+}
+
+impl PortInner {
+    fn stop(&mut self) -> Result<(), Error> {
+        if !self.started.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.drain_loop();
+        let id = self.device.id();
+        self.device.call("stopping", || {
+            // SAFETY: the port exists, and no queue is left that could poll it.
+            unsafe { sys::rte_eth_dev_stop(id) }
+        })
+    }
+
+    /// A loop keeps what was sent and not received yet, and its driver does not free it.
+    fn drain_loop(&mut self) {
+        if !matches!(self.device.spec(), PortSpec::Ring(_)) {
+            return;
+        }
+        let mut burst = arrayvec::ArrayVec::<Mbuf, 64>::new();
+        for queue in 0..self.rx_queues {
+            while crate::queue::receive(&self.device, queue, &mut burst) > 0 {
+                crate::mbuf::free_bulk(&mut burst);
+            }
+        }
+    }
+}
+
+impl Drop for PortInner {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::warn!(%error, "a port did not stop cleanly");
+        }
+    }
+}
+
+impl fmt::Debug for EthPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EthPort")
+            .field("spec", self.device().spec())
+            .field("id", &self.id())
+            .field("config", &self.config)
+            .field("offloads", &self.offloads())
+            .finish_non_exhaustive()
+    }
+}

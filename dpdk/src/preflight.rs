@@ -1,0 +1,345 @@
+//! What can be found out before DPDK is asked, so that the error names the cause.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::spec::{PciAddress, PortSpec};
+
+/// Checks everything about `spec` that does not need DPDK.
+pub(crate) fn check_port(spec: &PortSpec, driver_dir: &Path) -> Result<(), Error> {
+    if let Some(driver) = spec.driver() {
+        check_driver(driver, driver_dir)?;
+    }
+    match spec {
+        PortSpec::AfPacket(netdev) => {
+            check_netdev(netdev)?;
+            need(Capability::NET_RAW, spec)
+        }
+        PortSpec::AfXdp(netdev) => {
+            check_netdev(netdev)?;
+            need(Capability::NET_RAW, spec)?;
+            need(Capability::NET_ADMIN, spec)?;
+            if has(Capability::SYS_ADMIN) {
+                Ok(())
+            } else {
+                need(Capability::BPF, spec)
+            }
+        }
+        PortSpec::Tap(netdev) => {
+            need(Capability::NET_ADMIN, spec)?;
+            check_exists(
+                "/dev/net/tun",
+                "load the kernel module tun (`modprobe tun`), or pass the device into the container",
+            )?;
+            if netdev_index(netdev).is_some() {
+                return Err(Error::NetdevExists {
+                    name: netdev.clone(),
+                });
+            }
+            Ok(())
+        }
+        PortSpec::Pcap { input, output } => {
+            if let Some(path) = input {
+                check_exists(path, "the capture to read must exist")?;
+            }
+            match output.as_deref().and_then(Path::parent) {
+                Some(folder) if folder != Path::new("") => {
+                    check_exists(folder, "the folder of the capture to write must exist")
+                }
+                _ => Ok(()),
+            }
+        }
+        PortSpec::Memif { socket, .. } => match socket.parent() {
+            Some(folder) => check_exists(folder, "the folder of the memif socket must exist"),
+            None => Ok(()),
+        },
+        PortSpec::Pci(address) => check_pci(Path::new("/"), *address),
+        PortSpec::Ring(_) | PortSpec::Null | PortSpec::Raw(_) => Ok(()),
+    }
+}
+
+fn check_exists(path: impl AsRef<Path>, hint: &str) -> Result<(), Error> {
+    let path = path.as_ref();
+    if path.exists() {
+        return Ok(());
+    }
+    Err(Error::NoSuchFile {
+        path: path.to_owned(),
+        hint: hint.to_owned(),
+    })
+}
+
+/// Looks for a driver's plugin. A folder that is not there means that DPDK was linked otherwise
+/// than it was when this was built; DPDK's own message must do then.
+fn check_driver(driver: &str, dir: &Path) -> Result<(), Error> {
+    let file = format!("librte_{driver}.so");
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Ok(());
+    };
+    let here = entries
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with(&file));
+    if here {
+        return Ok(());
+    }
+    // Debian's package is named after the driver and the ABI: pmds-23.0 belongs to librte-…23.
+    let abi = dir
+        .file_name()
+        .and_then(|name| name.to_str())
+        .and_then(|name| name.strip_prefix("pmds-"))
+        .and_then(|abi| abi.split('.').next())
+        .unwrap_or_default();
+    Err(Error::DriverMissing {
+        driver: driver.to_owned(),
+        file,
+        dir: dir.to_owned(),
+        package: format!("librte-{}{abi}", driver.replace('_', "-")),
+    })
+}
+
+/// The index of a kernel interface in this network namespace. Unlike `/sys/class/net`, which shows
+/// the namespace it was mounted in, this asks for the caller's.
+fn netdev_index(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: a NUL-terminated string that outlives the call.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
+fn check_netdev(name: &str) -> Result<(), Error> {
+    if netdev_index(name).is_none() {
+        let mut names = netdev_names();
+        names.retain(|name| name != "lo");
+        let have = match names.len() {
+            0 => "; there is none but lo".to_owned(),
+            n => {
+                let more = if n > 16 { ", …" } else { "" };
+                names.truncate(16);
+                format!("; there are: {}{more}", names.join(", "))
+            }
+        };
+        return Err(Error::NoSuchNetdev {
+            name: name.to_owned(),
+            have,
+        });
+    }
+    if netdev_is_up(name) == Some(false) {
+        tracing::warn!(
+            interface = name,
+            "the interface is down: bring it up with `ip link set {name} up`"
+        );
+    }
+    Ok(())
+}
+
+fn netdev_names() -> Vec<String> {
+    let mut names = Vec::new();
+    // SAFETY: the list ends with a zero index and is freed once; each name is a C string in it.
+    unsafe {
+        let list = libc::if_nameindex();
+        let mut entry = list;
+        while !entry.is_null() && (*entry).if_index != 0 && !(*entry).if_name.is_null() {
+            names.push(
+                CStr::from_ptr((*entry).if_name)
+                    .to_string_lossy()
+                    .into_owned(),
+            );
+            entry = entry.add(1);
+        }
+        if !list.is_null() {
+            libc::if_freenameindex(list);
+        }
+    }
+    names
+}
+
+/// Whether a kernel interface is administratively up; `None` if that cannot be found out.
+fn netdev_is_up(name: &str) -> Option<bool> {
+    netdev_flags(name).map(|flags| flags & libc::IFF_UP != 0)
+}
+
+/// Whether a kernel interface is up and has a carrier.
+pub(crate) fn netdev_is_running(name: &str) -> Option<bool> {
+    let both = libc::IFF_UP | libc::IFF_RUNNING;
+    netdev_flags(name).map(|flags| flags & both == both)
+}
+
+fn netdev_flags(name: &str) -> Option<i32> {
+    // SAFETY: an all-zero ifreq is a valid one.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return None;
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    // SAFETY: plain system calls; the request outlives the ioctl, which fills its flags, and the
+    // socket is closed on the only way out.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if socket < 0 {
+            return None;
+        }
+        let done = libc::ioctl(socket, libc::SIOCGIFFLAGS, &raw mut request);
+        libc::close(socket);
+        (done == 0).then(|| i32::from(request.ifr_ifru.ifru_flags))
+    }
+}
+
+/// A Linux capability: its bit and its name.
+#[derive(Clone, Copy)]
+struct Capability(u32, &'static str);
+
+impl Capability {
+    const NET_ADMIN: Self = Self(12, "cap_net_admin");
+    const NET_RAW: Self = Self(13, "cap_net_raw");
+    const SYS_ADMIN: Self = Self(21, "cap_sys_admin");
+    const BPF: Self = Self(39, "cap_bpf");
+}
+
+/// Unknown counts as "has": the operation itself will tell then.
+fn has(capability: Capability) -> bool {
+    fs::read_to_string("/proc/self/status")
+        .ok()
+        .as_deref()
+        .and_then(effective_capabilities)
+        .is_none_or(|set| set & (1 << capability.0) != 0)
+}
+
+fn effective_capabilities(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+fn need(capability: Capability, spec: &PortSpec) -> Result<(), Error> {
+    if has(capability) {
+        return Ok(());
+    }
+    Err(Error::NoCapability {
+        what: format!("the port {spec}"),
+        capability: capability.1,
+    })
+}
+
+/// Checks that a PCI device is there and in the hands of a driver DPDK can work with. `root` is `/`
+/// but in tests.
+pub(crate) fn check_pci(root: &Path, address: PciAddress) -> Result<(), Error> {
+    let device = root.join(format!("sys/bus/pci/devices/{address}"));
+    if !device.exists() {
+        return Err(Error::NoSuchPciDevice(address));
+    }
+    let Some(driver) = link_name(&device.join("driver")) else {
+        return Err(Error::PciUnbound(address));
+    };
+    match driver.as_str() {
+        "vfio-pci" => check_vfio(root, &device, address),
+        // User-space drivers, and those whose DPDK driver works beside the kernel's.
+        "uio_pci_generic" | "igb_uio" | "mlx4_core" | "mlx5_core" | "gve" | "mana" => Ok(()),
+        _ => Err(Error::PciBoundToKernel { address, driver }),
+    }
+}
+
+fn check_vfio(root: &Path, device: &Path, address: PciAddress) -> Result<(), Error> {
+    let missing = |path: PathBuf, hint: String| Err(Error::NoSuchFile { path, hint });
+    let container = root.join("dev/vfio/vfio");
+    if !container.exists() {
+        return missing(
+            container,
+            "load vfio (`modprobe vfio-pci`), or pass /dev/vfio into the container".to_owned(),
+        );
+    }
+    let Some(group) = link_name(&device.join("iommu_group")) else {
+        return missing(
+            device.join("iommu_group"),
+            "the device has no IOMMU group: switch the IOMMU on (firmware, and intel_iommu=on on Intel)".to_owned(),
+        );
+    };
+    let path = root.join("dev/vfio").join(&group);
+    if !path.exists() && !root.join(format!("dev/vfio/noiommu-{group}")).exists() {
+        return missing(
+            path,
+            format!("pass the VFIO group of {address} into the container"),
+        );
+    }
+    Ok(())
+}
+
+/// The last part of what a symbolic link points to.
+fn link_name(link: &Path) -> Option<String> {
+    Some(
+        fs::read_link(link)
+            .ok()?
+            .file_name()?
+            .to_string_lossy()
+            .into_owned(),
+    )
+}
+
+/// Hugepage memory this process could still take, in MiB.
+pub(crate) fn free_hugepage_mib() -> u64 {
+    free_hugepage_mib_in(Path::new("/"))
+}
+
+fn free_hugepage_mib_in(root: &Path) -> u64 {
+    let pools = root.join("sys/kernel/mm/hugepages");
+    let mut total = 0_u64;
+    for entry in fs::read_dir(pools).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(kib) = name
+            .strip_prefix("hugepages-")
+            .and_then(|size| size.strip_suffix("kB"))
+            .and_then(|size| size.parse::<u64>().ok())
+        else {
+            continue;
+        };
+        let free = read_number(&entry.path().join("free_hugepages")).unwrap_or(0);
+        let free_mib = free.saturating_mul(kib) / 1024;
+        total = total.saturating_add(free_mib.min(cgroup_hugepage_mib(root, kib)));
+    }
+    total
+}
+
+/// What the cgroup allows beyond the present use. In a container without a hugepage request the
+/// limit is 0 while the host's free pages are visible; touching one would be fatal.
+fn cgroup_hugepage_mib(root: &Path, kib: u64) -> u64 {
+    let size = if kib >= 1 << 20 {
+        format!("{}GB", kib >> 20)
+    } else {
+        format!("{}MB", kib >> 10)
+    };
+    let cgroup = root.join("sys/fs/cgroup");
+    let limit = read_number(&cgroup.join(format!("hugetlb.{size}.max")));
+    let used = read_number(&cgroup.join(format!("hugetlb.{size}.current")));
+    match limit {
+        Some(limit) => limit.saturating_sub(used.unwrap_or(0)) >> 20,
+        None => u64::MAX,
+    }
+}
+
+fn read_number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// CPUs the calling thread may run on.
+pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: an all-zero set is valid, and the call fills in at most its size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let most = usize::try_from(libc::CPU_SETSIZE).unwrap_or(1024);
+        Ok((0..most)
+            .filter(|cpu| libc::CPU_ISSET(*cpu, &set))
+            .collect())
+    }
+}
+
+#[cfg(test)]
+#[path = "preflight_tests.rs"]
+mod tests;

@@ -1,0 +1,142 @@
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+fn address() -> PciAddress {
+    "0000:3b:02.0".parse().unwrap()
+}
+
+/// A root folder with one PCI device, bound to `driver` if one is given.
+fn pci_root(driver: Option<&str>) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let device = root.path().join("sys/bus/pci/devices/0000:3b:02.0");
+    fs::create_dir_all(&device).unwrap();
+    if let Some(driver) = driver {
+        symlink(
+            format!("../../../bus/pci/drivers/{driver}"),
+            device.join("driver"),
+        )
+        .unwrap();
+    }
+    root
+}
+
+#[test]
+fn a_missing_pci_device_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let error = check_pci(root.path(), address()).unwrap_err().to_string();
+    assert!(error.contains("no PCI device 0000:3b:02.0"), "{error}");
+}
+
+#[test]
+fn a_device_in_the_kernels_hands_comes_with_the_command_to_free_it() {
+    let root = pci_root(Some("iavf"));
+    let error = check_pci(root.path(), address()).unwrap_err().to_string();
+    assert!(error.contains("0000:3b:02.0 is bound to iavf"), "{error}");
+    assert!(
+        error.contains("driverctl set-override 0000:3b:02.0 vfio-pci"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_unbound_device_is_told_from_a_bound_one() {
+    let root = pci_root(None);
+    assert!(matches!(
+        check_pci(root.path(), address()),
+        Err(Error::PciUnbound(_))
+    ));
+}
+
+#[test]
+fn vfio_needs_its_container_its_group_and_the_groups_device() {
+    let root = pci_root(Some("vfio-pci"));
+    let missing = |part: &str| {
+        let error = check_pci(root.path(), address()).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    missing("dev/vfio/vfio");
+    fs::create_dir_all(root.path().join("dev/vfio")).unwrap();
+    fs::write(root.path().join("dev/vfio/vfio"), "").unwrap();
+    missing("IOMMU");
+    symlink(
+        "../../../kernel/iommu_groups/42",
+        root.path()
+            .join("sys/bus/pci/devices/0000:3b:02.0/iommu_group"),
+    )
+    .unwrap();
+    missing("dev/vfio/42");
+    fs::write(root.path().join("dev/vfio/42"), "").unwrap();
+    check_pci(root.path(), address()).unwrap();
+}
+
+#[test]
+fn drivers_that_share_a_device_with_the_kernel_are_accepted() {
+    check_pci(pci_root(Some("mlx5_core")).path(), address()).unwrap();
+}
+
+#[test]
+fn a_missing_driver_names_the_package_of_this_abi() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = dir.path().join("pmds-23.0");
+    fs::create_dir(&plugins).unwrap();
+    let error = check_driver("net_af_xdp", &plugins)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("apt-get install librte-net-af-xdp23"),
+        "{error}"
+    );
+    fs::write(plugins.join("librte_net_af_xdp.so.23"), "").unwrap();
+    check_driver("net_af_xdp", &plugins).unwrap();
+}
+
+#[test]
+fn a_missing_interface_is_named_with_those_there_are() {
+    let error = check_netdev("tmm-nowhere").unwrap_err().to_string();
+    assert!(
+        error.contains("no network interface \"tmm-nowhere\""),
+        "{error}"
+    );
+    assert!(error.contains("there "), "{error}");
+}
+
+#[test]
+fn loopback_is_found_and_running() {
+    assert!(netdev_names().contains(&"lo".to_owned()));
+    assert!(netdev_index("lo").is_some());
+    assert!(netdev_is_running("lo").is_some());
+}
+
+#[test]
+fn the_capability_set_is_read_from_the_status_file() {
+    assert_eq!(
+        effective_capabilities("Name:\tx\nCapEff:\t0000000000003000\n"),
+        Some(0x3000)
+    );
+    assert_eq!(effective_capabilities("CapEff:\tzz\n"), None);
+    assert_eq!(effective_capabilities(""), None);
+}
+
+#[test]
+fn hugepages_beyond_the_cgroups_limit_do_not_count() {
+    let root = tempfile::tempdir().unwrap();
+    let pool = root.path().join("sys/kernel/mm/hugepages/hugepages-2048kB");
+    fs::create_dir_all(&pool).unwrap();
+    fs::write(pool.join("free_hugepages"), "512\n").unwrap();
+    assert_eq!(free_hugepage_mib_in(root.path()), 1024);
+
+    let cgroup = root.path().join("sys/fs/cgroup");
+    fs::create_dir_all(&cgroup).unwrap();
+    fs::write(cgroup.join("hugetlb.2MB.max"), "max\n").unwrap();
+    assert_eq!(free_hugepage_mib_in(root.path()), 1024);
+    fs::write(cgroup.join("hugetlb.2MB.max"), format!("{}\n", 256 << 20)).unwrap();
+    fs::write(
+        cgroup.join("hugetlb.2MB.current"),
+        format!("{}\n", 56 << 20),
+    )
+    .unwrap();
+    assert_eq!(free_hugepage_mib_in(root.path()), 200);
+    fs::write(cgroup.join("hugetlb.2MB.max"), "0\n").unwrap();
+    assert_eq!(free_hugepage_mib_in(root.path()), 0);
+}
