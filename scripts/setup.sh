@@ -69,7 +69,7 @@ install_rust() {
         say "Rust $wanted or later is needed, found ${found:-none}, and Debian's own is too old:"
         say "installing it with rustup (https://rustup.rs) into ${CARGO_HOME:-$HOME/.cargo}"
         curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs \
-            | sh -s -- -y --quiet --no-modify-path --profile minimal --component clippy --component rustfmt \
+            | RUSTUP_INIT_SKIP_PATH_CHECK=yes sh -s -- -y --quiet --no-modify-path --profile minimal --component clippy --component rustfmt \
             || die "rustup could not be downloaded. Install Rust $wanted or later in any other way" \
                 "(https://forge.rust-lang.org/infra/other-installation-methods.html), put cargo on the PATH and try again."
     fi

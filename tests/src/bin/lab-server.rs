@@ -329,7 +329,7 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
         let value = value.trim();
         match name.to_ascii_lowercase().as_str() {
             "content-length" => {
-                request.content_length = value.parse().map_err(|_| bad("bad Content-Length"))?
+                request.content_length = value.parse().map_err(|_| bad("bad Content-Length"))?;
             }
             "connection" => request.keep_alive = !value.eq_ignore_ascii_case("close"),
             "expect" => request.expects_continue = true,

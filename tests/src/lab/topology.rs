@@ -1,0 +1,383 @@
+//! The wiring of a lab.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::netns::host;
+use super::{Finished, Namespace, Process, Result, Tmm, ensure, eventually, program, resources};
+
+/// How tmm reaches the trunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// Packet sockets on veth ends.
+    #[default]
+    AfPacket,
+    /// XDP sockets on veth ends.
+    AfXdp,
+    /// TAP devices that tmm makes itself.
+    Tap,
+}
+
+/// What kind of lab to build.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How tmm reaches the trunks.
+    pub driver: Driver,
+    /// Both VLANs on one port instead of one each.
+    pub one_arm: bool,
+    /// A service VLAN around both.
+    pub outer: Option<u16>,
+    /// More arguments for the switch, such as `--loss=1`.
+    pub switch: Vec<String>,
+    /// More arguments for `tmm run`.
+    pub tmm: Vec<String>,
+}
+
+/// A client, three backends, a switch, and tmm between them.
+#[derive(Debug)]
+pub struct Lab {
+    // Dropped in this order: first what runs, then where it runs.
+    /// tmm under test.
+    pub tmm: Tmm,
+    servers: Vec<Process>,
+    switch: Process,
+    /// The client.
+    pub client: Namespace,
+    /// The backends 1, 2 and 3.
+    pub backends: [Namespace; 3],
+    wire: Namespace,
+    inside: Namespace,
+    directory: Directory,
+    passed: bool,
+}
+
+/// A temporary directory that goes with the lab.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+static LABS: AtomicU32 = AtomicU32::new(0);
+
+impl Lab {
+    /// Builds the network and starts everything; tmm has no configuration yet.
+    pub fn start(options: &Options) -> Result<Self> {
+        let lab = LABS.fetch_add(1, Ordering::Relaxed);
+        let directory =
+            Directory(std::env::temp_dir().join(format!("tmm-e2e-{}-{lab}", std::process::id())));
+        fs::create_dir_all(&directory.0)?;
+        let log = |name: &str| directory.0.join(name);
+
+        let inside = Namespace::new(lab, "tmm", true)?;
+        let wire = Namespace::new(lab, "wire", true)?;
+        let client = Namespace::new(lab, "client", false)?;
+        let backends = [
+            Namespace::new(lab, "backend1", false)?,
+            Namespace::new(lab, "backend2", false)?,
+            Namespace::new(lab, "backend3", false)?,
+        ];
+
+        let trunks: &[u8] = if options.one_arm { &[1] } else { &[1, 2] };
+        let ports: Vec<String> = trunks
+            .iter()
+            .map(|n| format!("1.{n}={}", device(options.driver, *n)))
+            .collect();
+        let start_tmm = || Tmm::start(&inside, &ports, &options.tmm, &directory.0);
+        let start_switch = || -> Result<Process> {
+            let mut process = {
+                let args = switch_args(options, trunks, &inside, &wire, &client, &backends);
+                let args: Vec<&str> = args.iter().map(String::as_str).collect();
+                wire.spawn(&program("vlan-switch")?, &args, log("switch.log"))?
+            };
+            process.await_ready()?;
+            Ok(process)
+        };
+        let (tmm, switch) = if options.driver == Driver::Tap {
+            // The devices are tmm's: they exist once it runs.
+            let tmm = start_tmm()?;
+            (tmm, start_switch()?)
+        } else {
+            for trunk in trunks {
+                link(
+                    &inside,
+                    &format!("trunk{trunk}"),
+                    &wire,
+                    &format!("wire{trunk}"),
+                )?;
+                inside.ip(&["link", "set", &format!("trunk{trunk}"), "promisc", "on"])?;
+            }
+            let switch = start_switch()?;
+            (start_tmm()?, switch)
+        };
+
+        address(&client, resources::CLIENT)?;
+        client.ip(&[
+            "route",
+            "add",
+            "203.0.113.0/24",
+            "via",
+            resources::EXTERNAL_SELF[0],
+        ])?;
+        client.ip(&[
+            "route",
+            "add",
+            "2001:db8:ffff::/64",
+            "via",
+            resources::EXTERNAL_SELF[1],
+        ])?;
+        let mut servers = Vec::new();
+        for (number, backend) in (1..).zip(&backends) {
+            let [v4, v6] = resources::backend(number);
+            address(backend, [&v4, &v6])?;
+            for gateway in resources::INTERNAL_SELF {
+                backend.ip(&["route", "add", "default", "via", gateway])?;
+            }
+            let name = format!("backend-{number}");
+            let http = format!("--http=[::]:{}", resources::BACKEND_HTTP);
+            let echo = format!("--udp=[::]:{}", resources::BACKEND_ECHO);
+            let log = log(&format!("{name}.log"));
+            servers.push(backend.spawn(
+                &program("lab-server")?,
+                &["--name", &name, &http, &echo],
+                log,
+            )?);
+        }
+        for server in &mut servers {
+            server.await_ready()?;
+        }
+        Ok(Self {
+            tmm,
+            servers,
+            switch,
+            client,
+            backends,
+            wire,
+            inside,
+            directory,
+            passed: false,
+        })
+    }
+
+    /// A lab whose tmm has been given VLANs, the Service and all virtual servers, and answers.
+    pub fn with_everything(options: &Options, snat: &str) -> Result<Self> {
+        let lab = Self::start(options)?;
+        lab.tmm
+            .apply(&resources::everything(options.one_arm, options.outer, snat))?;
+        lab.await_virtual_servers(resources::VIP)?;
+        Ok(lab)
+    }
+
+    /// Waits until the virtual HTTP servers at both addresses answer.
+    pub fn await_virtual_servers(&self, addresses: [&str; 2]) -> Result {
+        for address in addresses {
+            eventually(Duration::from_secs(10), || {
+                self.get(&url(address, "/")).map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What the client's curl prints for a page; it must be there within 5 s.
+    pub fn get(&self, url: &str) -> Result<String> {
+        self.curl(&["--max-time", "5", url])
+    }
+
+    /// Runs curl at the client, silent but for errors; bounded to 120 s.
+    pub fn curl(&self, args: &[&str]) -> Result<String> {
+        let mut all = vec!["-gsSf"];
+        all.extend(args);
+        self.client
+            .try_run("curl", &all, Duration::from_mins(2))?
+            .ok()
+            .map(|finished| finished.text())
+    }
+
+    /// Runs a script with the client's shell, for pipes; bounded to 120 s.
+    pub fn shell(&self, script: &str) -> Result<String> {
+        let strict = format!("set -eu; {script}");
+        self.client
+            .try_run(
+                "bash",
+                &["-o", "pipefail", "-c", &strict],
+                Duration::from_mins(2),
+            )?
+            .ok()
+            .map(|f| f.text())
+    }
+
+    /// Runs `lab-client` and returns its report, whether everything was answered or not.
+    pub fn lab_client(&self, args: &[&str]) -> Result<Value> {
+        let finished: Finished =
+            self.client
+                .try_run(program("lab-client")?, args, Duration::from_mins(2))?;
+        let text = finished.text();
+        match serde_json::from_str(&text) {
+            Ok(report) => Ok(report),
+            Err(_) => finished.ok().and_then(|_| {
+                ensure(false, || format!("lab-client printed {text}")).map(|()| Value::Null)
+            }),
+        }
+    }
+
+    /// Where logs and sockets of this lab are.
+    pub fn directory(&self) -> &Path {
+        &self.directory.0
+    }
+}
+
+impl Lab {
+    /// Ends a test that went well: tmm must stop on SIGTERM at once and with exit status 0.
+    ///
+    /// A lab dropped without it prints what everyone saw.
+    pub fn finish(mut self) -> Result {
+        let (status, time) = self.tmm.process.stop()?;
+        ensure(status.success() && time < Duration::from_secs(2), || {
+            format!(
+                "tmm stopped with {status} after {} s; it said:\n{}",
+                time.as_secs_f32(),
+                self.tmm.process.output()
+            )
+        })?;
+        self.passed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.passed {
+            return;
+        }
+        // A test has failed: say what everyone saw, for the namespaces are about to go.
+        eprintln!("--- tmm said:\n{}", self.tmm.process.output());
+        for table in [
+            "ports",
+            "neighbors",
+            "virtual-servers",
+            "connections",
+            "drops",
+        ] {
+            match self.tmm.ctl(&["show", table], "") {
+                Ok(text) => eprintln!(
+                    "--- tmmctl show {table}:\n{}",
+                    text.lines().take(40).collect::<Vec<_>>().join("\n")
+                ),
+                Err(failure) => eprintln!("--- tmmctl show {table}: {failure}"),
+            }
+        }
+        drop(self.switch.stop());
+        eprintln!("--- the switch said:\n{}", self.switch.output());
+        for server in &self.servers {
+            eprintln!("--- a backend said:\n{}", server.output());
+        }
+        for (name, namespace) in [("wire", &self.wire), ("tmm", &self.inside)] {
+            let links = namespace
+                .run("ip", &["-stats", "-brief", "link"])
+                .map(|finished| finished.text());
+            eprintln!("--- links of {name}:\n{}", links.unwrap_or_default());
+        }
+    }
+}
+
+/// The URL of a page of the virtual HTTP server at an IPv4 or IPv6 address.
+pub fn url(address: &str, path: &str) -> String {
+    if address.contains(':') {
+        format!("http://[{address}]{path}")
+    } else {
+        format!("http://{address}{path}")
+    }
+}
+
+/// A veth pair with room for jumbo frames and two tags, so that tmm's settings are what counts.
+pub fn link(here: &Namespace, this: &str, there: &Namespace, that: &str) -> Result {
+    let pair = [
+        "link",
+        "add",
+        this,
+        "netns",
+        here.name(),
+        "mtu",
+        "9216",
+        "type",
+        "veth",
+    ];
+    let peer = ["peer", "name", that, "netns", there.name(), "mtu", "9216"];
+    host("ip", &[&pair[..], &peer[..]].concat())?;
+    here.ip(&["link", "set", this, "up"])?;
+    there.ip(&["link", "set", that, "up"])
+}
+
+/// Gives `eth0` its addresses, usable at once.
+pub fn address(namespace: &Namespace, [v4, v6]: [&str; 2]) -> Result {
+    namespace.ip(&["address", "add", &format!("{v4}/24"), "dev", "eth0"])?;
+    namespace.ip(&[
+        "address",
+        "add",
+        &format!("{v6}/64"),
+        "dev",
+        "eth0",
+        "nodad",
+    ])
+}
+
+fn device(driver: Driver, trunk: u8) -> String {
+    match driver {
+        Driver::AfPacket => format!("af_packet:trunk{trunk}"),
+        Driver::AfXdp => format!("af_xdp:trunk{trunk}"),
+        Driver::Tap => format!("tap:trunk{trunk}"),
+    }
+}
+
+fn switch_args(
+    options: &Options,
+    trunks: &[u8],
+    inside: &Namespace,
+    wire: &Namespace,
+    client: &Namespace,
+    backends: &[Namespace; 3],
+) -> Vec<String> {
+    let tag = |vlan: u16| {
+        options
+            .outer
+            .map_or_else(|| vlan.to_string(), |outer| format!("{outer}.{vlan}"))
+    };
+    let outer = options
+        .outer
+        .map_or_else(String::new, |outer| format!(",outer={outer}"));
+    let mut args = options.switch.clone();
+    for trunk in trunks {
+        let vlans = match (options.one_arm, trunk) {
+            (true, _) => format!("{}+{}", tag(100), tag(200)),
+            (false, 1) => tag(100),
+            (false, _) => tag(200),
+        };
+        let (place, name) = if options.driver == Driver::Tap {
+            (inside, "trunk")
+        } else {
+            (wire, "wire")
+        };
+        args.push(format!(
+            "--trunk=netns={},dev={name}{trunk},vlans={vlans}",
+            place.name()
+        ));
+    }
+    args.push(format!(
+        "--access=netns={},dev=eth0,vlan=100{outer},mac=02:00:00:00:01:10",
+        client.name()
+    ));
+    for (number, backend) in (1..).zip(backends) {
+        args.push(format!(
+            "--access=netns={},dev=eth0,vlan=200{outer},mac=02:00:00:00:02:1{number}",
+            backend.name()
+        ));
+    }
+    args
+}
