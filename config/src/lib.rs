@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod document;
 mod error;
 mod kind;
 mod meta;

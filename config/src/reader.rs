@@ -164,7 +164,8 @@ impl<'a> Node<'a> {
             return Some(*value);
         }
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        self.error(format!("{} is not one of {}", quote(text), all.join(", ")))
+        let one_of = if all.len() > 1 { "one of " } else { "" };
+        self.error(format!("{} is not {one_of}{}", quote(text), all.join(", ")))
     }
 
     /// The items of a list of at most `max`, each read by `read`; items with errors are left

@@ -15,6 +15,7 @@ use crate::meta::ObjectKey;
 /// object and family), so the same set of objects gives an equal `Config` whatever the order in
 /// which they arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Config {
     /// The replica index this configuration was resolved for.
     pub replica: usize,
@@ -436,10 +437,10 @@ pub enum MonitorKind {
 pub struct Monitor {
     /// What it speaks.
     pub kind: MonitorKind,
-    /// Time between two checks, in whole seconds from 1.
+    /// Time between two checks, in whole seconds, 1–86,400.
     #[serde(serialize_with = "seconds")]
     pub interval: Duration,
-    /// Time without a good answer after which the member is down, longer than `interval`.
+    /// Time without a good answer after which the member is down, at least `interval`.
     #[serde(serialize_with = "seconds")]
     pub timeout: Duration,
     /// What is sent (http).

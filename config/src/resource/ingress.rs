@@ -98,7 +98,7 @@ pub(super) fn read(object: &Fields<'_>, protocol: Protocol) -> Option<Ingress> {
         f.deny_unknown();
         spec
     });
-    let monitors = object.take("monitors", |node| monitors::read(node, protocol));
+    let monitors = object.take("monitors", monitors::read);
     let (service, service_port) = service?;
     Some(Ingress {
         service,

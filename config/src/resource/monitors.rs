@@ -5,15 +5,19 @@ use std::time::Duration;
 use net::L4Port;
 
 use crate::reader::{Fields, Node};
-use crate::types::{Monitor, MonitorKind, Protocol};
+use crate::types::{Monitor, MonitorKind};
 
 /// Longest interval or timeout in seconds: one day.
 const MAX_SECONDS: u32 = 86_400;
 
+/// Defaults in seconds: three checks and one second without an answer.
+const INTERVAL: u32 = 5;
+const TIMEOUT: u32 = 16;
+
 /// Most monitors of one kind.
 const MAX_MONITORS: usize = 16;
 
-pub(super) fn read(node: &Node<'_>, protocol: Protocol) -> Option<Vec<Monitor>> {
+pub(super) fn read(node: &Node<'_>) -> Option<Vec<Monitor>> {
     let f = node.object()?;
     let mut monitors = Vec::new();
     let mut read = |name, kind| {
@@ -25,16 +29,6 @@ pub(super) fn read(node: &Node<'_>, protocol: Protocol) -> Option<Vec<Monitor>> 
     read("icmp", MonitorKind::Icmp);
     read("http", MonitorKind::Http);
     read("udp", MonitorKind::Udp);
-    let wrong = match protocol {
-        Protocol::Tcp => "udp",
-        Protocol::Udp => "tcp",
-    };
-    if f.has(wrong) {
-        f.error_at(
-            wrong,
-            format!("does not apply to a {protocol} virtual server"),
-        );
-    }
     f.deny_unknown();
     Some(monitors)
 }
@@ -70,14 +64,17 @@ fn split_over_items(node: &Node<'_>) -> Option<(u64, u64)> {
 fn read_one(item: &Node<'_>, kind: MonitorKind) -> Option<Monitor> {
     let f = item.object()?;
     let seconds = |node: &Node<'_>| node.integer(1..=MAX_SECONDS);
-    let interval = f.require("interval", seconds);
-    let timeout = f.require("timeout", seconds);
-    if let (Some(interval), Some(timeout)) = (interval, timeout)
-        && timeout <= interval
-    {
+    let interval = f.take("interval", seconds).unwrap_or(INTERVAL);
+    let timeout = f.take("timeout", seconds).unwrap_or(TIMEOUT);
+    if timeout < interval {
+        let given = if f.has("timeout") {
+            ""
+        } else {
+            " (the default)"
+        };
         f.error_at(
             "timeout",
-            format!("{timeout} is not longer than the interval of {interval} seconds"),
+            format!("{timeout}{given} is shorter than the interval of {interval} seconds"),
         );
     }
     let (send, receive, port) = if kind == MonitorKind::Http {
@@ -88,8 +85,8 @@ fn read_one(item: &Node<'_>, kind: MonitorKind) -> Option<Monitor> {
     f.deny_unknown();
     Some(Monitor {
         kind,
-        interval: Duration::from_secs(interval?.into()),
-        timeout: Duration::from_secs(timeout?.into()),
+        interval: Duration::from_secs(interval.into()),
+        timeout: Duration::from_secs(timeout.into()),
         send,
         receive,
         port,
