@@ -1,1 +1,25 @@
-//! Ports, workers, the pipeline, tables, counters, the control thread, and the tmm binary.
+//! The dataplane: ports, workers, the pipeline, tables, counters and the control side.
+//!
+//! From the bottom up:
+//!
+//! - [`port`]: what a worker needs of a port; [`memory`] ports for tests, benches and replay;
+//! - [`verdict`] and [`counters`]: what is decided, and how it is counted;
+//! - [`routes`] and [`tables`]: one immutable snapshot of the configuration, compiled for look-up;
+//! - [`compile`]: from the validated configuration to that snapshot;
+//! - [`pipeline`]: one packet's way, a pure function over a burst;
+//! - [`worker`]: ports and a pipeline, run to completion; [`command`]: what it can be asked;
+//! - [`control`]: configuration, neighbours, and the socket;
+//! - [`rig`]: all of it in memory, for replay, tests, fuzzing and benches.
+
+pub mod command;
+pub mod compile;
+pub mod control;
+pub mod counters;
+pub mod memory;
+pub mod pipeline;
+pub mod port;
+pub mod rig;
+pub mod routes;
+pub mod tables;
+pub mod verdict;
+pub mod worker;

@@ -30,7 +30,7 @@ macro_rules! ids {
 
             /// The place of this id in an array.
             #[inline]
-            pub(crate) const fn index(self) -> usize {
+            pub const fn index(self) -> usize {
                 self.to_u32() as usize
             }
         }

@@ -83,6 +83,20 @@ impl PortStripe {
         })
     }
 
+    /// The stripe of a worker that is alone: ports 1024 to 65535.
+    pub fn whole() -> Self {
+        let len = 65_535 - 1024 + 1;
+        Self {
+            worker: 0,
+            workers: 1,
+            first: 1024,
+            last: 65_535,
+            lowest: 1024,
+            len,
+            step: coprime_step(len),
+        }
+    }
+
     /// The worker this is the stripe of.
     pub const fn worker(&self) -> u16 {
         self.worker

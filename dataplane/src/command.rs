@@ -1,0 +1,168 @@
+//! What the control thread asks of a worker. Commands travel through a bounded ring; a worker takes
+//! a few per turn and never waits for the one who asked.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use conntrack::{Cursor, Direction, Table};
+use crossbeam::channel::{Sender, TrySendError};
+use net::{FlowKey, IpProto, L4Port, PortId, Timestamp, VlanIndex};
+
+use crate::pipeline::FlowData;
+use crate::tables::Tables;
+
+/// The longest frame the control thread sends: ARP and neighbour discovery need far less.
+pub const MAX_CONTROL_FRAME: usize = 128;
+
+/// A request to a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Send this frame by this port.
+    Send {
+        /// The port.
+        port: PortId,
+        /// The whole frame, tags included.
+        frame: ArrayVec<u8, MAX_CONTROL_FRAME>,
+    },
+    /// Tell the flows of the table, in pieces.
+    Dump(FlowDump),
+}
+
+/// Which flows are wanted; what is `None` selects everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    /// Name of the virtual server.
+    pub virtual_server: Option<String>,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// The pool member's address.
+    pub member: Option<IpAddr>,
+    /// The destination the client used.
+    pub destination: Option<IpAddr>,
+    /// The port of that destination.
+    pub port: Option<L4Port>,
+    /// The protocol.
+    pub protocol: Option<IpProto>,
+    /// The state, as shown.
+    pub state: Option<String>,
+}
+
+/// One flow, as shown to the operator.
+#[derive(Debug, Clone)]
+pub struct FlowRow {
+    /// The worker it is on.
+    pub worker: u16,
+    /// The client's packets as they arrive.
+    pub original: FlowKey,
+    /// The server's packets as they arrive.
+    pub reply: FlowKey,
+    /// Name of the virtual server.
+    pub virtual_server: String,
+    /// State of the protocol.
+    pub state: &'static str,
+    /// Since when it exists.
+    pub age: Duration,
+    /// Since when it is silent.
+    pub idle: Duration,
+    /// Frames and octets from the client.
+    pub original_traffic: (u64, u64),
+    /// Frames and octets from the server.
+    pub reply_traffic: (u64, u64),
+    /// Where the client's packets leave and where the server's do.
+    pub vlans: (VlanIndex, VlanIndex),
+}
+
+/// A running dump of one worker's flow table.
+#[derive(Debug)]
+pub struct FlowDump {
+    /// The worker that is asked.
+    pub worker: u16,
+    /// Which flows.
+    pub filter: FlowFilter,
+    /// When the dump was asked for: ages are told relative to it.
+    pub now: Timestamp,
+    /// Where the rows go; closed at the end.
+    pub rows: Sender<Vec<FlowRow>>,
+    /// How far it has come.
+    pub cursor: Cursor,
+}
+
+impl FlowDump {
+    /// Tells up to `budget` flows more; false once there is nothing left to tell or nobody listens.
+    pub fn tell(&mut self, flows: &Table<FlowData>, tables: &Tables, budget: usize) -> bool {
+        if self.rows.is_full() {
+            return true;
+        }
+        let mut rows = Vec::new();
+        let before = self.cursor;
+        let (piece, next) = flows.iter_from(self.cursor, budget);
+        for (_, flow) in piece {
+            let row = self.row(flow, tables);
+            if self.filter.selects(&row) {
+                rows.push(row);
+            }
+        }
+        match next {
+            Some(cursor) => self.cursor = cursor,
+            None if rows.is_empty() => return false,
+            None => {}
+        }
+        if rows.is_empty() {
+            return true;
+        }
+        match self.rows.try_send(rows) {
+            Ok(()) => next.is_some(),
+            Err(TrySendError::Full(_)) => {
+                self.cursor = before;
+                true
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    fn row(&self, flow: &conntrack::Flow<FlowData>, tables: &Tables) -> FlowRow {
+        let data = flow.data();
+        FlowRow {
+            worker: self.worker,
+            original: *flow.original(),
+            reply: *flow.reply(),
+            virtual_server: tables
+                .virtual_servers
+                .get(data.virtual_server)
+                .map_or_else(|| "(gone)".to_owned(), |vs| vs.name.clone()),
+            state: flow.state().name(),
+            age: self.now.since(flow.created()),
+            idle: self.now.since(flow.last_seen()),
+            original_traffic: (
+                flow.packets(Direction::Original),
+                flow.bytes(Direction::Original),
+            ),
+            reply_traffic: (flow.packets(Direction::Reply), flow.bytes(Direction::Reply)),
+            vlans: (data.original.vlan, data.reply.vlan),
+        }
+    }
+}
+
+impl FlowFilter {
+    fn selects(&self, row: &FlowRow) -> bool {
+        let (original, reply) = (&row.original, &row.reply);
+        self.virtual_server.as_ref().is_none_or(|name| {
+            row.virtual_server == *name
+                || row
+                    .virtual_server
+                    .rsplit_once(' ')
+                    .is_some_and(|(object, _)| object == name)
+        }) && self.client.is_none_or(|addr| original.src.ip() == addr)
+            && self.member.is_none_or(|addr| reply.src.ip() == addr)
+            && self
+                .destination
+                .is_none_or(|addr| original.dst.ip() == addr)
+            && self.port.is_none_or(|port| original.dport() == port)
+            && self.protocol.is_none_or(|proto| original.proto == proto)
+            && self
+                .state
+                .as_ref()
+                .is_none_or(|state| state.eq_ignore_ascii_case(row.state))
+    }
+}

@@ -1,0 +1,295 @@
+//! The control side: takes configuration, compiles and publishes it, resolves neighbours, and tells
+//! what there is to know. Pure but for what [`server`] does with sockets: time comes in, frames go
+//! out through the workers' rings, so a replay and the tests drive it without a thread.
+
+pub mod server;
+pub mod show;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::watch::Hub;
+use config::{Config, ObjectState, ReasonCode};
+use crossbeam::queue::ArrayQueue;
+use net::Timestamp;
+use tracing::{info, warn};
+use vlan::neighbor::Neighbors;
+use vlan::resolver::{Resolver, ResolverConfig};
+
+use crate::command::Command;
+use crate::compile::{CompileError, Names, Surroundings, compile};
+use crate::counters::WorkerCounters;
+use crate::tables::{PortInfo, Publisher, Tables};
+use crate::worker::Shared;
+
+/// Events a worker may have under way to the control thread.
+const EVENT_RING: usize = 4096;
+/// Commands that may be under way to a worker.
+const COMMAND_RING: usize = 1024;
+/// Frames of the resolver sent per poll at most.
+const FRAME_BUDGET: usize = 512;
+/// Events taken per poll at most.
+const EVENT_BUDGET: usize = 4096;
+
+/// What the control side is built from.
+#[derive(Debug, Clone)]
+pub struct ControlConfig {
+    /// Which position of the self IP lists is ours.
+    pub replica: usize,
+    /// The ports, in attachment order.
+    pub ports: Vec<PortInfo>,
+    /// MTU of VLANs that name none, octets.
+    pub default_mtu: u16,
+    /// How many workers there are.
+    pub workers: u16,
+    /// How neighbours are resolved.
+    pub resolver: ResolverConfig,
+    /// Changes that arrive within this time of the last publication are published together.
+    pub batch: Duration,
+}
+
+/// The control side.
+pub struct Control {
+    hub: Hub,
+    replica: usize,
+    surroundings: Surroundings,
+    batch: Duration,
+    names: Names,
+    publisher: Arc<Publisher>,
+    /// Tables that a worker may still use; freed here, never by a worker.
+    retired: Vec<Arc<Tables>>,
+    resolver: Resolver,
+    workers: Vec<Shared>,
+    config: Arc<Config>,
+    published_at: Option<Timestamp>,
+    commands_lost: u64,
+    states: Vec<ObjectState>,
+    port_facts: Option<PortFacts>,
+}
+
+/// What the devices say of a port besides what the tables know: driver, link, their own counters.
+pub type PortFacts = Box<dyn Fn(net::PortId) -> show::Row + Send>;
+
+impl Control {
+    /// A control side with an empty configuration, and what each worker needs of it.
+    pub fn new(config: &ControlConfig, hub: Hub) -> Self {
+        let surroundings = Surroundings {
+            ports: config.ports.clone().into(),
+            default_mtu: config.default_mtu,
+        };
+        let mut names = Names::new(usize::from(config.workers));
+        let (tables, _) = compile(&Config::default(), &surroundings, &mut names);
+        let publisher = Arc::new(Publisher::new(Arc::new(tables)));
+        let resolver = Resolver::new(config.resolver);
+        let neighbors: Arc<Neighbors> = Arc::clone(resolver.neighbors());
+        let workers = (0..config.workers.max(1))
+            .map(|_| share(&publisher, &neighbors, config.ports.len()))
+            .collect();
+        Self {
+            hub,
+            replica: config.replica,
+            surroundings,
+            batch: config.batch,
+            names,
+            publisher,
+            retired: Vec::new(),
+            resolver,
+            workers,
+            config: Arc::new(Config::default()),
+            published_at: None,
+            commands_lost: 0,
+            states: Vec::new(),
+            port_facts: None,
+        }
+    }
+
+    /// A control side for one worker, and what that worker needs of it.
+    pub fn with_one_worker(config: &ControlConfig, hub: Hub) -> (Self, Shared) {
+        let mut control = Self::new(
+            &ControlConfig {
+                workers: 1,
+                ..config.clone()
+            },
+            hub,
+        );
+        let shared = share(
+            &control.publisher,
+            control.resolver.neighbors(),
+            config.ports.len(),
+        );
+        control.workers = vec![shared.clone()];
+        (control, shared)
+    }
+
+    /// Whether frames of the resolver wait to be sent, or events to be taken.
+    pub fn has_work(&self) -> bool {
+        self.workers
+            .iter()
+            .any(|w| !w.events.is_empty() || !w.commands.is_empty())
+    }
+
+    /// What each worker shares with the control side, by worker number.
+    pub fn workers(&self) -> &[Shared] {
+        &self.workers
+    }
+
+    /// Says where to ask for facts of ports.
+    pub fn set_port_facts(&mut self, facts: PortFacts) {
+        self.port_facts = Some(facts);
+    }
+
+    /// How far each object has come.
+    pub fn states(&self) -> &[ObjectState] {
+        &self.states
+    }
+
+    /// The configuration that was published last.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// The store of objects and the sessions of feeders.
+    pub fn hub(&mut self) -> &mut Hub {
+        &mut self.hub
+    }
+
+    /// The newest tables.
+    pub fn tables(&self) -> Arc<Tables> {
+        self.publisher.newest()
+    }
+
+    /// Commands that did not fit into a worker's ring.
+    pub const fn commands_lost(&self) -> u64 {
+        self.commands_lost
+    }
+
+    /// Does what is due. Returns lines for feeders, each with the number of its session.
+    pub fn poll(&mut self, now: Timestamp) -> Vec<(u64, String)> {
+        let lines = self.take_configuration(now);
+        self.take_events(now);
+        self.send_frames(now);
+        self.retired.retain(|tables| Arc::strong_count(tables) > 1);
+        lines
+    }
+
+    /// When [`poll`](Self::poll) has something to do even if nothing happens until then.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let batch = self
+            .hub
+            .dirty()
+            .then(|| self.published_at.unwrap_or_default() + self.batch);
+        [batch, self.resolver.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn take_configuration(&mut self, now: Timestamp) -> Vec<(u64, String)> {
+        let waits = self
+            .published_at
+            .is_some_and(|at| now.since(at) < self.batch && now >= at);
+        if !self.hub.dirty() || waits {
+            return Vec::new();
+        }
+        let changes = self.hub.take_changes();
+        if !changes.objects {
+            return self.hub.republish();
+        }
+        let (config, mut states) = config::resolve(self.hub.store(), self.replica);
+        self.forget_unused();
+        let (tables, errors) = compile(&config, &self.surroundings, &mut self.names);
+        hold_back(&config, &errors, &mut states);
+        let tables = Arc::new(tables);
+        self.resolver.set_vlans(&tables.vlans, &tables.owned, now);
+        info!(
+            generation = tables.generation,
+            vlans = tables.vlans.len(),
+            routes = config.routes.len(),
+            virtual_servers = tables.virtual_servers.len(),
+            "configuration published"
+        );
+        for error in &errors {
+            warn!("{error}");
+        }
+        self.retired.push(self.publisher.publish(tables));
+        self.config = Arc::new(config);
+        self.published_at = Some(now);
+        self.states.clone_from(&states);
+        self.hub.publish(states)
+    }
+
+    /// Identities may only be given to new names when every worker has left the tables that name
+    /// the old ones.
+    fn forget_unused(&mut self) {
+        let newest = self.publisher.newest();
+        if self
+            .workers
+            .iter()
+            .all(|w| w.counters.generation.get() == newest.generation)
+        {
+            self.names.forget_unused(&newest);
+        }
+    }
+
+    fn take_events(&mut self, now: Timestamp) {
+        for worker in &self.workers {
+            for _ in 0..EVENT_BUDGET {
+                match worker.events.pop() {
+                    Some(event) => self.resolver.on_event(event, now),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    /// Hands the resolver's frames to the first worker, which has a queue on every port.
+    fn send_frames(&mut self, now: Timestamp) {
+        let Some(worker) = self.workers.first() else {
+            return;
+        };
+        let tables = self.publisher.newest();
+        for _ in 0..FRAME_BUDGET {
+            let Some(emit) = self.resolver.poll(now) else {
+                break;
+            };
+            let Some(vlan) = tables.vlans.get(emit.vlan) else {
+                continue;
+            };
+            for port in &vlan.ports {
+                let command = Command::Send {
+                    port: *port,
+                    frame: emit.frame.clone(),
+                };
+                if worker.commands.push(command).is_err() {
+                    self.commands_lost += 1;
+                }
+            }
+        }
+    }
+}
+
+fn share(publisher: &Arc<Publisher>, neighbors: &Arc<Neighbors>, ports: usize) -> Shared {
+    Shared {
+        publisher: Arc::clone(publisher),
+        neighbors: Arc::clone(neighbors),
+        events: Arc::new(ArrayQueue::new(EVENT_RING)),
+        commands: Arc::new(ArrayQueue::new(COMMAND_RING)),
+        counters: Arc::new(WorkerCounters::new(ports)),
+    }
+}
+
+/// Says in the states of objects what could not be programmed in this process.
+fn hold_back(config: &Config, errors: &[CompileError], states: &mut [ObjectState]) {
+    for error in errors {
+        let (name, code) = match error {
+            CompileError::NoSuchInterface { vlan, .. } => (vlan, ReasonCode::PortNotFound),
+            CompileError::Vlan { vlan, .. } => (vlan, ReasonCode::Conflict),
+        };
+        let Some(vlan) = config.vlan(name) else {
+            continue;
+        };
+        if let Some(state) = states.iter_mut().find(|state| state.key == vlan.object) {
+            state.hold_back(code, error.to_string());
+        }
+    }
+}

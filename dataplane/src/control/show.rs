@@ -1,0 +1,553 @@
+//! The tables an operator can ask for: one function per table, each giving rows of named columns.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use config::FieldError;
+use config::client::Show;
+use net::{IpProto, L4Port, Timestamp, VlanIndex};
+use serde_json::{Map, Value, json};
+
+use super::Control;
+use crate::command::{FlowFilter, FlowRow};
+use crate::counters::{Counter, ServiceTotals, WorkerCounters};
+use crate::verdict::{Answer, DropReason, FlowStep};
+
+/// A row: column names and values, in the order they are shown.
+pub type Row = Map<String, Value>;
+
+/// The tables there are, with what each shows.
+pub const TABLES: &[(&str, &str)] = &[
+    ("ports", "ports: driver, link, MAC address, traffic"),
+    ("vlans", "VLANs: tags, ports, MTU"),
+    ("self-ips", "addresses that are answered for"),
+    (
+        "neighbors",
+        "MAC addresses of neighbours, and how well they are known",
+    ),
+    ("routes", "on-link prefixes and static routes"),
+    ("virtual-servers", "what listens, and its traffic"),
+    ("pools", "pool members: state, connections, traffic"),
+    ("connections", "tracked flows"),
+    (
+        "drops",
+        "dropped frames by reason; also answers and forwarded frames",
+    ),
+    ("workers", "workers: turns, flows, lost events"),
+    ("config", "objects and how far each has come"),
+];
+
+/// What a request for a table needs.
+#[derive(Debug)]
+pub enum Answered {
+    /// These rows.
+    Rows(Vec<Row>),
+    /// The flows that this filter selects, from every worker.
+    Connections(FlowFilter),
+}
+
+/// Builds a row from pairs.
+macro_rules! row {
+    ($($name:literal: $value:expr),* $(,)?) => {{
+        let mut row = Row::new();
+        $(row.insert($name.to_owned(), json!($value));)*
+        row
+    }};
+}
+
+impl Control {
+    /// Answers a request for a table.
+    ///
+    /// Errors: an unknown table or filter.
+    pub fn show(&self, show: &Show, now: Timestamp) -> Result<Answered, Vec<FieldError>> {
+        if show.table == "connections" {
+            return flow_filter(&show.filter).map(Answered::Connections);
+        }
+        let rows = match show.table.as_str() {
+            "ports" => self.show_ports(),
+            "vlans" => self.show_vlans(),
+            "self-ips" => self.show_self_ips(),
+            "neighbors" => self.show_neighbors(now),
+            "routes" => self.show_routes(),
+            "virtual-servers" => self.show_virtual_servers(),
+            "pools" => self.show_pools(),
+            "drops" => self.show_drops(),
+            "workers" => self.show_workers(),
+            "config" => self.show_config(),
+            other => {
+                let names: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
+                let message = format!("no table \"{other}\"; there are {}", names.join(", "));
+                return Err(vec![FieldError::new("table", message)]);
+            }
+        };
+        Ok(Answered::Rows(filter_rows(rows, &show.filter)?))
+    }
+
+    fn vlan_name(&self, index: VlanIndex) -> String {
+        self.tables()
+            .vlans
+            .get(index)
+            .map_or_else(|| "(gone)".to_owned(), |v| v.name.clone())
+    }
+
+    fn show_ports(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for port in self.surroundings.ports.iter() {
+            let index = usize::from(port.id.0);
+            let sum = |get: fn(&crate::counters::PortCounters) -> &Counter| -> u64 {
+                let cells = self
+                    .workers
+                    .iter()
+                    .filter_map(|w| w.counters.ports.get(index));
+                cells.map(|c| get(c).get()).sum()
+            };
+            let mut row = row! {
+                "port": port.id.to_string(),
+                "mac": port.mac,
+                "mtu": port.mtu,
+                "rxPackets": sum(|c| &c.rx.packets),
+                "rxBytes": sum(|c| &c.rx.bytes),
+                "txPackets": sum(|c| &c.tx.packets),
+                "txBytes": sum(|c| &c.tx.bytes),
+            };
+            if let Some(facts) = self.port_facts.as_ref().map(|facts| facts(port.id)) {
+                row.extend(facts);
+            }
+            rows.push(row);
+        }
+        rows
+    }
+
+    fn show_vlans(&self) -> Vec<Row> {
+        let tables = self.tables();
+        let mut rows: Vec<Row> = tables
+            .vlans
+            .iter()
+            .map(|vlan| {
+                let self_ips: Vec<String> = vlan
+                    .self_ips
+                    .iter()
+                    .map(|own| format!("{}/{}", own.addr, own.prefix.prefix_len()))
+                    .collect();
+                let ports: Vec<String> = vlan.ports.iter().map(ToString::to_string).collect();
+                row! {
+                    "vlan": vlan.name,
+                    "tag": vlan.encap,
+                    "ports": ports,
+                    "mac": vlan.mac,
+                    "mtu": vlan.mtu,
+                    "internal": vlan.internal,
+                    "autoLasthop": vlan.auto_lasthop,
+                    "selfIps": self_ips,
+                }
+            })
+            .collect();
+        sort(&mut rows, &["vlan"]);
+        rows
+    }
+
+    fn show_self_ips(&self) -> Vec<Row> {
+        let tables = self.tables();
+        let conflicts = self.resolver.conflicts();
+        let mut rows: Vec<Row> = tables
+            .owned
+            .iter()
+            .map(|(vlan, addr, owner)| {
+                let conflict = conflicts.iter().find(|c| c.vlan == vlan && c.addr == addr);
+                row! {
+                    "address": addr.to_string(),
+                    "vlan": self.vlan_name(vlan),
+                    "kind": match owner {
+                        vlan::Owner::SelfIp => "self-ip",
+                        vlan::Owner::Virtual => "virtual",
+                    },
+                    "conflict": conflict.map(|c| c.mac.to_string()),
+                }
+            })
+            .collect();
+        sort(&mut rows, &["kind", "vlan", "address"]);
+        rows
+    }
+
+    fn show_neighbors(&self, now: Timestamp) -> Vec<Row> {
+        let mut rows: Vec<Row> = self
+            .resolver
+            .snapshot()
+            .into_iter()
+            .map(|neighbor| {
+                row! {
+                    "address": neighbor.addr.to_string(),
+                    "vlan": self.vlan_name(neighbor.vlan),
+                    "mac": neighbor.mac,
+                    "state": neighbor.state.name(),
+                    "confirmedSecondsAgo": neighbor.confirmed.map(|at| now.since(at).as_secs()),
+                }
+            })
+            .collect();
+        sort(&mut rows, &["vlan", "address"]);
+        rows
+    }
+
+    fn show_routes(&self) -> Vec<Row> {
+        let tables = self.tables();
+        let mut rows: Vec<Row> = tables
+            .routes
+            .iter()
+            .map(|(prefix, route)| {
+                row! {
+                    "destination": prefix,
+                    "gateway": route.gateway,
+                    "vlan": self.vlan_name(route.vlan),
+                    "kind": if route.gateway.is_some() { "static" } else { "on-link" },
+                }
+            })
+            .collect();
+        sort(&mut rows, &["destination"]);
+        rows
+    }
+
+    fn show_virtual_servers(&self) -> Vec<Row> {
+        let tables = self.tables();
+        let mut rows = Vec::new();
+        for server in tables.virtual_servers.iter() {
+            let pool = tables.pools.get(server.pool);
+            let up = pool.map_or(0, lb::Pool::up_count);
+            let listens = tables
+                .vlans
+                .iter()
+                .any(|vlan| server.listen.hears(vlan.index));
+            let vlans: Vec<String> = tables
+                .vlans
+                .iter()
+                .filter(|vlan| server.listen.hears(vlan.index))
+                .map(|vlan| vlan.name.clone())
+                .collect();
+            let mut row = row! {
+                "virtualServer": server.name,
+                "protocol": server.proto,
+                "destination": if server.destination.is_host() {
+                    server.destination.addr().to_string()
+                } else {
+                    server.destination.to_string()
+                },
+                "port": server.port,
+                "state": if up == 0 { "down" } else if listens { "up" } else { "no VLAN" },
+                "members": pool.map_or(0, |pool| pool.members().len()),
+                "membersUp": up,
+                "snat": format!("{:?}", server.snat).to_lowercase(),
+                "vlans": vlans,
+            };
+            let stats = tables.virtual_server_stats.get(server.id.index());
+            row.extend(service_row(
+                stats.map(|stats| stats.totals()).unwrap_or_default(),
+            ));
+            rows.push(row);
+        }
+        rows
+    }
+
+    fn show_pools(&self) -> Vec<Row> {
+        let tables = self.tables();
+        let mut rows = Vec::new();
+        for pool in tables.pools.iter() {
+            for member in pool.members() {
+                let mut row = row! {
+                    "pool": pool.name(),
+                    "member": member.addr,
+                    "port": member.port,
+                    "state": format!("{:?}", member.state).to_lowercase(),
+                };
+                let stats = tables.member_stats.get(member.id.index());
+                row.extend(service_row(
+                    stats.map(|stats| stats.totals()).unwrap_or_default(),
+                ));
+                rows.push(row);
+            }
+        }
+        sort(&mut rows, &["pool"]);
+        rows
+    }
+
+    fn sum(&self, get: impl Fn(&WorkerCounters) -> &Counter) -> u64 {
+        self.workers
+            .iter()
+            .map(|worker| get(&worker.counters).get())
+            .sum()
+    }
+
+    fn show_drops(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for reason in DropReason::ALL {
+            rows.push(row! {
+                "kind": "drop",
+                "reason": reason.label(),
+                "packets": self.sum(|c| &c.drops[reason.index()]),
+                "meaning": reason.text(),
+            });
+        }
+        for answer in Answer::ALL {
+            rows.push(row! {
+                "kind": "answer",
+                "reason": answer.label(),
+                "packets": self.sum(|c| &c.answers[answer.index()]),
+                "meaning": answer.text(),
+            });
+        }
+        for step in FlowStep::ALL {
+            rows.push(row! {
+                "kind": "forwarded",
+                "reason": step.label(),
+                "packets": self.sum(|c| &c.forwarded[step.index()]),
+                "meaning": step.text(),
+            });
+        }
+        rows.push(row! {
+            "kind": "consumed",
+            "reason": "consumed",
+            "packets": self.sum(|c| &c.consumed_packets),
+            "meaning": "told us something and needed no answer",
+        });
+        rows
+    }
+
+    fn show_workers(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for (number, worker) in self.workers.iter().enumerate() {
+            let c = &worker.counters;
+            rows.push(row! {
+                "worker": number,
+                "generation": c.generation.get(),
+                "flows": c.flows.get(),
+                "flowsOpened": c.flows_opened_total.get(),
+                "flowsEnded": c.flows_ended_total.get(),
+                "flowsEvicted": c.flows_evicted_total.get(),
+                "turns": c.turns_total.get(),
+                "idleTurns": c.idle_turns_total.get(),
+                "heldPackets": c.held_packets.get(),
+                "originatedPackets": c.originated_packets.get(),
+                "eventsLost": c.events_lost_total.get(),
+            });
+        }
+        rows
+    }
+
+    fn show_config(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for state in &self.states {
+            rows.push(row! {
+                "kind": state.key.kind.name(),
+                "namespace": state.key.namespace,
+                "name": state.key.name,
+                "generation": state.generation,
+                "state": state.state,
+                "reason": state.reason(),
+                "message": state.message(),
+            });
+        }
+        rows
+    }
+
+    /// A flow as a row.
+    pub fn flow_row(&self, flow: &FlowRow) -> Row {
+        let translated = flow.reply.inverted();
+        let end = |addr: &net::Addr, port: L4Port| {
+            if addr.is_v4() {
+                format!("{addr}:{port}")
+            } else {
+                format!("[{addr}]:{port}")
+            }
+        };
+        row! {
+            "protocol": flow.original.proto,
+            "client": end(&flow.original.src, flow.original.sport()),
+            "destination": end(&flow.original.dst, flow.original.dport()),
+            "source": end(&translated.src, translated.sport()),
+            "member": end(&translated.dst, translated.dport()),
+            "state": flow.state,
+            "virtualServer": flow.virtual_server,
+            "ageSeconds": flow.age.as_secs(),
+            "idleSeconds": flow.idle.as_secs(),
+            "originalPackets": flow.original_traffic.0,
+            "originalBytes": flow.original_traffic.1,
+            "replyPackets": flow.reply_traffic.0,
+            "replyBytes": flow.reply_traffic.1,
+            "clientVlan": self.vlan_name(flow.vlans.1),
+            "memberVlan": self.vlan_name(flow.vlans.0),
+            "worker": flow.worker,
+        }
+    }
+
+    /// All counters of all workers, by name: what tests compare whole.
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        for reason in DropReason::ALL {
+            let name = format!("drop.{}", reason.label());
+            all.insert(name, self.sum(|c| &c.drops[reason.index()]));
+        }
+        for answer in Answer::ALL {
+            let name = format!("answer.{}", answer.label());
+            all.insert(name, self.sum(|c| &c.answers[answer.index()]));
+        }
+        for step in FlowStep::ALL {
+            let name = format!("forwarded.{}", step.label());
+            all.insert(name, self.sum(|c| &c.forwarded[step.index()]));
+        }
+        for (name, get) in WORKER_COUNTERS {
+            all.insert((*name).to_owned(), self.sum(get));
+        }
+        for (index, port) in self.surroundings.ports.iter().enumerate() {
+            for worker in &self.workers {
+                if let Some(c) = worker.counters.ports.get(index) {
+                    *all.entry(format!("port.{}.rx_packets", port.id))
+                        .or_default() += c.rx.packets.get();
+                    *all.entry(format!("port.{}.rx_bytes", port.id)).or_default() +=
+                        c.rx.bytes.get();
+                    *all.entry(format!("port.{}.tx_packets", port.id))
+                        .or_default() += c.tx.packets.get();
+                    *all.entry(format!("port.{}.tx_bytes", port.id)).or_default() +=
+                        c.tx.bytes.get();
+                }
+            }
+        }
+        all
+    }
+}
+
+/// A name and where its counter is.
+type Named = (&'static str, fn(&WorkerCounters) -> &Counter);
+
+/// The counters of a worker that are no arrays and do not count turns.
+const WORKER_COUNTERS: &[Named] = &[
+    ("consumed_packets", |c| &c.consumed_packets),
+    ("held_packets", |c| &c.held_packets),
+    ("originated_packets", |c| &c.originated_packets),
+    ("flows", |c| &c.flows),
+    ("flows_opened_total", |c| &c.flows_opened_total),
+    ("flows_ended_total", |c| &c.flows_ended_total),
+    ("flows_evicted_total", |c| &c.flows_evicted_total),
+    ("events_lost_total", |c| &c.events_lost_total),
+];
+
+fn service_row(totals: ServiceTotals) -> Row {
+    row! {
+        "connections": totals.connections,
+        "connectionsTotal": totals.connections_total,
+        "originalPackets": totals.original_packets,
+        "originalBytes": totals.original_bytes,
+        "replyPackets": totals.reply_packets,
+        "replyBytes": totals.reply_bytes,
+    }
+}
+
+fn sort(rows: &mut [Row], columns: &[&str]) {
+    let key = |row: &Row| -> Vec<String> {
+        columns
+            .iter()
+            .map(|c| row.get(*c).map_or_else(String::new, ToString::to_string))
+            .collect()
+    };
+    rows.sort_by_cached_key(key);
+}
+
+/// Keeps the rows whose columns have the values that the filter names; a text matches its part.
+fn filter_rows(rows: Vec<Row>, filter: &Row) -> Result<Vec<Row>, Vec<FieldError>> {
+    if let (Some(first), false) = (rows.first(), filter.is_empty()) {
+        let columns: Vec<&str> = first.keys().map(String::as_str).collect();
+        let unknown = filter.keys().filter(|name| !first.contains_key(*name));
+        let errors: Vec<FieldError> = unknown
+            .map(|name| {
+                let message = format!("no such column; there are {}", columns.join(", "));
+                FieldError::new(format!("filter.{name}"), message)
+            })
+            .collect();
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+    }
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let selects = |row: &Row| {
+        filter.iter().all(|(name, wanted)| {
+            row.get(name)
+                .is_some_and(|value| text(value).contains(&text(wanted)))
+        })
+    };
+    Ok(rows.into_iter().filter(selects).collect())
+}
+
+fn flow_filter(filter: &Row) -> Result<FlowFilter, Vec<FieldError>> {
+    let mut wanted = FlowFilter::default();
+    let mut errors = Vec::new();
+    for (name, value) in filter {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        let path = format!("filter.{name}");
+        match name.as_str() {
+            "virtualServer" => wanted.virtual_server = Some(text),
+            "state" => wanted.state = Some(text),
+            "client" => parsed(
+                &text,
+                "an IP address",
+                path,
+                &mut wanted.client,
+                &mut errors,
+            ),
+            "member" => parsed(
+                &text,
+                "an IP address",
+                path,
+                &mut wanted.member,
+                &mut errors,
+            ),
+            "destination" => {
+                parsed(
+                    &text,
+                    "an IP address",
+                    path,
+                    &mut wanted.destination,
+                    &mut errors,
+                );
+            }
+            "port" => {
+                let mut port = None;
+                parsed(&text, "a port (0-65535)", path, &mut port, &mut errors);
+                wanted.port = port.map(L4Port);
+            }
+            "protocol" => match text.to_ascii_lowercase().as_str() {
+                "tcp" => wanted.protocol = Some(IpProto::TCP),
+                "udp" => wanted.protocol = Some(IpProto::UDP),
+                _ => errors.push(FieldError::new(
+                    path,
+                    format!("\"{text}\" is neither tcp nor udp"),
+                )),
+            },
+            _ => errors.push(FieldError::new(
+                path,
+                "no such filter; there are virtualServer, client, member, destination, port, \
+                 protocol, state",
+            )),
+        }
+    }
+    if errors.is_empty() {
+        Ok(wanted)
+    } else {
+        Err(errors)
+    }
+}
+
+fn parsed<T: FromStr>(
+    text: &str,
+    what: &str,
+    path: String,
+    into: &mut Option<T>,
+    errors: &mut Vec<FieldError>,
+) {
+    match text.parse() {
+        Ok(value) => *into = Some(value),
+        Err(_) => errors.push(FieldError::new(path, format!("\"{text}\" is not {what}"))),
+    }
+}

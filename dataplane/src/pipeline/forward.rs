@@ -1,0 +1,276 @@
+//! Packets of a flow: check its answer against the configuration, follow its state, rewrite, send.
+
+use conntrack::{Direction, EndReason, FlowId, Observed, Segment};
+use lb::{DownAction, MemberState};
+use net::{Addr, IpProto, Layers, MacAddr, Packet, PortId, Rewrite, RewriteError};
+use vlan::Event;
+use vlan::neighbor::Resolution;
+
+use super::local::reset;
+use super::{Arrival, FlowData, Leg, NextHop, State, tcp_segment};
+use crate::tables::Tables;
+use crate::verdict::{Answer, DropReason, FlowStep, Held, Verdict};
+
+/// What a new configuration means for a flow of the old one.
+enum Fate {
+    /// Nothing: it goes on as before.
+    Keep,
+    /// Its end is told to whoever sends on it.
+    Reset,
+    /// It is forgotten silently.
+    Forget,
+    /// It is forgotten, and the packet is treated as the first of a new one.
+    Reselect,
+}
+
+impl State {
+    pub(super) fn forward(
+        &mut self,
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        packet: &mut Packet<'_>,
+        layers: &Layers,
+        id: FlowId,
+        direction: Direction,
+    ) -> Verdict {
+        // A packet that may not be forwarded must not change the state either.
+        if layers.ttl <= 1 {
+            return Verdict::Drop(DropReason::TtlExceeded);
+        }
+        let Some(flow) = self.flows.get_mut(id) else {
+            return Verdict::Drop(DropReason::FlowGone);
+        };
+        if flow.data().generation != tables.generation {
+            match fate(tables, flow.data()) {
+                Fate::Keep => recheck(tables, flow.data_mut()),
+                Fate::Reset => {
+                    self.end_flow(tables, id, EndReason::Removed);
+                    if layers.key.proto == IpProto::TCP {
+                        return reset(arrival, packet, layers, Answer::ResetFlowGone);
+                    }
+                    return Verdict::Drop(DropReason::FlowGone);
+                }
+                Fate::Forget => {
+                    self.end_flow(tables, id, EndReason::Removed);
+                    return Verdict::Drop(DropReason::FlowGone);
+                }
+                Fate::Reselect => {
+                    self.end_flow(tables, id, EndReason::Removed);
+                    return self.without_flow(tables, arrival, packet, layers);
+                }
+            }
+        }
+        let step = match direction {
+            Direction::Original => FlowStep::Original,
+            Direction::Reply => FlowStep::Reply,
+        };
+        self.translate(tables, arrival, packet, layers, id, step)
+    }
+
+    /// Follows the state of the flow, rewrites the packet and sends it on its way.
+    pub(super) fn translate(
+        &mut self,
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        packet: &mut Packet<'_>,
+        layers: &Layers,
+        id: FlowId,
+        step: FlowStep,
+    ) -> Verdict {
+        let direction = if step == FlowStep::Reply {
+            Direction::Reply
+        } else {
+            Direction::Original
+        };
+        let segment = Segment {
+            tcp: tcp_segment(packet, layers),
+            bytes: u32::try_from(packet.len()).unwrap_or(u32::MAX),
+        };
+        match self.flows.observe(id, direction, &segment, arrival.now) {
+            Observed::Accept { .. } => {}
+            Observed::Reopen => {
+                // A new connection with the tuple of one that is over.
+                self.end_flow(tables, id, EndReason::Reopened);
+                return self.without_flow(tables, arrival, packet, layers);
+            }
+            Observed::Invalid(_) => return Verdict::Drop(DropReason::TcpInvalid),
+        }
+        let Some(flow) = self.flows.get(id) else {
+            return Verdict::Drop(DropReason::FlowGone);
+        };
+        let data = *flow.data();
+        let to = flow.translated(direction);
+        let (leg, deltas) = match direction {
+            Direction::Original => (data.original, data.original_deltas),
+            Direction::Reply => (data.reply, data.reply_deltas),
+        };
+        let len = packet.len();
+        if let Err(error) = Rewrite::with_deltas(to, deltas).apply(packet, layers) {
+            return Verdict::Drop(match error {
+                RewriteError::TtlExceeded => DropReason::TtlExceeded,
+                RewriteError::Fragment => DropReason::Fragment,
+                RewriteError::Mismatch => DropReason::FlowGone,
+            });
+        }
+        let (verdict, found) = self.send(tables, packet, layers, leg, &to.dst, step);
+        if found != leg
+            && let Some(flow) = self.flows.get_mut(id)
+        {
+            match direction {
+                Direction::Original => flow.data_mut().original = found,
+                Direction::Reply => flow.data_mut().reply = found,
+            }
+        }
+        if !matches!(verdict, Verdict::Drop(_)) {
+            for cell in self.service_counters(tables, &data) {
+                match direction {
+                    Direction::Original => cell.original.count(len),
+                    Direction::Reply => cell.reply.count(len),
+                }
+            }
+        }
+        verdict
+    }
+
+    /// Writes the Ethernet header towards `leg`. Gives back the leg with what was found out about
+    /// its next hop, for the flow to keep.
+    fn send(
+        &mut self,
+        tables: &Tables,
+        packet: &mut Packet<'_>,
+        layers: &Layers,
+        leg: Leg,
+        destination: &Addr,
+        step: FlowStep,
+    ) -> (Verdict, Leg) {
+        let (leg, way) = match self.resolve(tables, leg, destination) {
+            Ok(resolved) => resolved,
+            Err(reason) => return (Verdict::Drop(reason), leg),
+        };
+        let Some(vlan) = tables.vlans.get(leg.vlan) else {
+            return (Verdict::Drop(DropReason::NoRoute), leg);
+        };
+        if layers.end - layers.l3 > usize::from(vlan.mtu) {
+            return (Verdict::Drop(DropReason::MtuExceeded), leg);
+        }
+        // What lies behind the IP packet is padding and stays here.
+        if packet.set_len(layers.end).is_err() {
+            return (Verdict::Drop(DropReason::NoRoom), leg);
+        }
+        let (mac, inserts) = match way {
+            Way::Known(mac, port) => (mac, tables.inserts_tag(port)),
+            // The worker fills in the MAC address once it is known.
+            Way::Wait(_) => (MacAddr::ZERO, false),
+        };
+        let kind = net::emit::ethertype_of(layers.network);
+        if packet
+            .set_ethernet(layers.l3, mac, vlan.mac, vlan.encap, kind, inserts)
+            .is_err()
+        {
+            return (Verdict::Drop(DropReason::NoRoom), leg);
+        }
+        match way {
+            Way::Known(_, port) => (Verdict::Transmit(port, step), leg),
+            Way::Wait(held) => (Verdict::Hold(held, step), leg),
+        }
+    }
+
+    /// Finds the station that `leg` leads to.
+    fn resolve(
+        &mut self,
+        tables: &Tables,
+        mut leg: Leg,
+        destination: &Addr,
+    ) -> Result<(Leg, Way), DropReason> {
+        let mut resolution = match leg.next {
+            NextHop::LastHop(port, mac) => return Ok((leg, Way::Known(mac, port))),
+            NextHop::Neighbor(neighbor) => self.neighbors.mac(neighbor),
+            NextHop::Unresolved => Resolution::Stale,
+        };
+        if let Resolution::Reachable(mac) = resolution {
+            let port = tables.egress_port(leg.vlan).ok_or(DropReason::PortDown)?;
+            return Ok((leg, Way::Known(mac, port)));
+        }
+        let route = tables
+            .routes
+            .lookup(destination.ip())
+            .ok_or(DropReason::NoRoute)?;
+        let next_hop = route.next_hop(*destination);
+        leg.vlan = route.vlan;
+        let mut neighbor = None;
+        leg.next = NextHop::Unresolved;
+        if let Some(found) = self.neighbors.lookup(leg.vlan, &next_hop) {
+            resolution = self.neighbors.mac(found);
+            neighbor = Some(found);
+            leg.next = NextHop::Neighbor(found);
+        }
+        match resolution {
+            Resolution::Reachable(mac) => {
+                let port = tables.egress_port(leg.vlan).ok_or(DropReason::PortDown)?;
+                Ok((leg, Way::Known(mac, port)))
+            }
+            Resolution::Failed => {
+                // Asked again by the resolver when its hold-down is over.
+                self.tell(Event::Needed {
+                    vlan: leg.vlan,
+                    addr: next_hop,
+                });
+                Err(DropReason::NeighborUnreachable)
+            }
+            Resolution::Pending | Resolution::Stale => {
+                self.tell(Event::Needed {
+                    vlan: leg.vlan,
+                    addr: next_hop,
+                });
+                Ok((
+                    leg,
+                    Way::Wait(Held {
+                        vlan: leg.vlan,
+                        neighbor,
+                        next_hop,
+                    }),
+                ))
+            }
+        }
+    }
+}
+
+/// What is known of the way to a next hop.
+enum Way {
+    /// Its MAC address, and the port that leads there.
+    Known(MacAddr, PortId),
+    /// Nothing yet.
+    Wait(Held),
+}
+
+fn fate(tables: &Tables, data: &FlowData) -> Fate {
+    let Some(virtual_server) = tables.virtual_servers.get(data.virtual_server) else {
+        return Fate::Reset;
+    };
+    let serves = tables
+        .pools
+        .member(data.member)
+        .is_some_and(|(pool, member)| {
+            pool.id() == virtual_server.pool && member.state != MemberState::Down
+        });
+    if serves {
+        return Fate::Keep;
+    }
+    match virtual_server.down_action {
+        DownAction::None => Fate::Keep,
+        DownAction::Reject => Fate::Reset,
+        DownAction::Drop => Fate::Forget,
+        DownAction::Reselect => Fate::Reselect,
+    }
+}
+
+/// Stamps a flow with the new configuration. Routed next hops are looked up anew; a last hop stays,
+/// for it does not come from the configuration.
+fn recheck(tables: &Tables, data: &mut FlowData) {
+    data.generation = tables.generation;
+    for leg in [&mut data.original, &mut data.reply] {
+        if let NextHop::Neighbor(_) = leg.next {
+            leg.next = NextHop::Unresolved;
+        }
+    }
+}

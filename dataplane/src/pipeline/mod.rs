@@ -1,0 +1,347 @@
+//! One packet's way: a plain function from a burst of frames to a verdict for each.
+//!
+//! It knows no device, clock, socket or thread: frames and `now` come in, verdicts go out. The same
+//! code runs on DPDK queues, in memory (tests, fuzzing, benches) and on capture files. It passes
+//! over the burst several times so that the latencies of memory overlap: parse all, hash all,
+//! then decide one by one.
+//!
+//! | file | decides |
+//! |---|---|
+//! | `local` | frames for ourselves: ARP, neighbour discovery, echo, self IPs |
+//! | `open` | packets without a flow: virtual server, member, translation, new flow |
+//! | `forward` | packets of a flow: state, rewrite, next hop |
+
+mod forward;
+mod local;
+mod open;
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use conntrack::{EndReason, TableConfig, TcpSegment};
+use crossbeam::queue::ArrayQueue;
+use lb::snat::PortStripe;
+use lb::{MemberId, VirtualServerId};
+use net::header::{Tcp, view};
+use net::{
+    Deltas, Fragment, IpProto, Layers, MacAddr, Network, Packet, ParseError, PortId, Timestamp,
+    VlanIndex,
+};
+use vlan::Event;
+use vlan::Vlan;
+use vlan::neighbor::{NeighborRef, Neighbors};
+
+use crate::counters::{ServiceCounters, WorkerCounters};
+use crate::port::BURST;
+use crate::tables::Tables;
+use crate::verdict::{DropReason, Verdict};
+
+/// Where one direction of a flow leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leg {
+    /// The VLAN.
+    pub vlan: VlanIndex,
+    /// The station.
+    pub next: NextHop,
+}
+
+/// The station one direction of a flow is sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextHop {
+    /// Not looked up yet, or no longer known: the next packet asks again.
+    Unresolved,
+    /// A neighbour.
+    Neighbor(NeighborRef),
+    /// Back to the station the flow's first packet came from (`auto_lasthop`).
+    LastHop(PortId, MacAddr),
+}
+
+/// The slow path's answer, kept in the flow and replayed for each of its packets.
+#[derive(Debug, Clone, Copy)]
+pub struct FlowData {
+    /// Whose flow this is.
+    pub virtual_server: VirtualServerId,
+    /// Which member serves it.
+    pub member: MemberId,
+    /// The configuration this answer was last checked against.
+    pub generation: u64,
+    /// Towards the server.
+    pub original: Leg,
+    /// Towards the client.
+    pub reply: Leg,
+    /// What the translation towards the server does to checksums.
+    pub original_deltas: Deltas,
+    /// What the translation towards the client does to checksums.
+    pub reply_deltas: Deltas,
+}
+
+/// What a pipeline needs besides the tables.
+#[derive(Debug, Clone)]
+pub struct PipelineConfig {
+    /// This worker's number, from 0.
+    pub worker: u16,
+    /// The source ports this worker may translate to.
+    pub stripe: PortStripe,
+    /// The most flows this worker tracks.
+    pub flow_capacity: usize,
+    /// Keys the flow table's hash and the choice of ports; random per start, fixed in a replay.
+    pub seed: u64,
+}
+
+/// One worker's pipeline: the tables it reads and the state it owns.
+pub struct Pipeline {
+    tables: Arc<Tables>,
+    state: State,
+}
+
+/// What one worker owns.
+struct State {
+    worker: usize,
+    flows: conntrack::Table<FlowData>,
+    selector: lb::Selector,
+    stripe: PortStripe,
+    neighbors: Arc<Neighbors>,
+    counters: Arc<WorkerCounters>,
+    events: Arc<ArrayQueue<Event>>,
+    random: Random,
+}
+
+/// A frame on its way through the pipeline.
+struct Arrival<'t> {
+    now: Timestamp,
+    port: PortId,
+    vlan: &'t Vlan,
+    source_mac: MacAddr,
+}
+
+impl Pipeline {
+    /// A pipeline with an empty flow table. Events go to `events`, which the control side empties.
+    pub fn new(
+        config: &PipelineConfig,
+        tables: Arc<Tables>,
+        neighbors: Arc<Neighbors>,
+        counters: Arc<WorkerCounters>,
+        events: Arc<ArrayQueue<Event>>,
+    ) -> Self {
+        let mut selector = lb::Selector::new(config.worker, config.seed);
+        selector.refresh(&tables.pools);
+        counters.generation.set(tables.generation);
+        Self {
+            tables,
+            state: State {
+                worker: usize::from(config.worker),
+                flows: conntrack::Table::new(TableConfig {
+                    capacity: config.flow_capacity,
+                    seed: config.seed,
+                }),
+                selector,
+                stripe: config.stripe,
+                neighbors,
+                counters,
+                events,
+                random: Random::new(config.seed ^ 0x9e37_79b9_7f4a_7c15),
+            },
+        }
+    }
+
+    /// The tables in use.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
+    /// Takes newer tables, between two bursts.
+    pub fn refresh(&mut self, publisher: &crate::tables::Publisher) {
+        if publisher.refresh(&mut self.tables) {
+            self.state.selector.refresh(&self.tables.pools);
+            self.state.counters.generation.set(self.tables.generation);
+        }
+    }
+
+    /// The flow table, for dumps.
+    pub fn flows(&self) -> &conntrack::Table<FlowData> {
+        &self.state.flows
+    }
+
+    /// Decides about each frame of a burst, rewriting it in place. Appends one verdict for each of
+    /// `packets`, which must not be more than fit into `verdicts`.
+    pub fn process(
+        &mut self,
+        now: Timestamp,
+        port: PortId,
+        packets: &mut [Packet<'_>],
+        verdicts: &mut ArrayVec<Verdict, BURST>,
+    ) {
+        let Self { tables, state } = self;
+        let mut parsed: ArrayVec<(Result<Layers, ParseError>, u64), BURST> = ArrayVec::new();
+        for packet in packets.iter().take(BURST) {
+            let layers = Layers::parse(packet);
+            let hash = match &layers {
+                Ok(layers) if layers.is_ip() => state.flows.hash(&layers.key),
+                _ => 0,
+            };
+            parsed.push((layers, hash));
+        }
+        for (packet, (layers, hash)) in packets.iter_mut().zip(&parsed) {
+            let verdict = match layers {
+                Ok(layers) => state.decide(tables, now, port, packet, layers, *hash),
+                Err(error) => Verdict::Drop((*error).into()),
+            };
+            verdicts.push(verdict);
+        }
+    }
+
+    /// Ends flows whose time has come, at most `budget` of them.
+    pub fn expire(&mut self, now: Timestamp, budget: usize) -> usize {
+        let Self { tables, state } = self;
+        let State {
+            flows,
+            selector,
+            counters,
+            worker,
+            ..
+        } = state;
+        let ended = flows.expire(now, budget, &mut |flow, reason| {
+            account_end(tables, selector, counters, *worker, flow.data(), reason);
+        });
+        counters.flows.set(flows.len() as u64);
+        ended
+    }
+}
+
+impl State {
+    fn decide(
+        &mut self,
+        tables: &Tables,
+        now: Timestamp,
+        port: PortId,
+        packet: &mut Packet<'_>,
+        layers: &Layers,
+        hash: u64,
+    ) -> Verdict {
+        let Some(vlan) = tables.vlans.demux(port, layers.encap) else {
+            return Verdict::Drop(DropReason::UnknownVlan);
+        };
+        let (source_mac, destination_mac) = net::emit::macs(packet.data());
+        if destination_mac != vlan.mac && !destination_mac.is_group() {
+            return Verdict::Drop(DropReason::NotForUs);
+        }
+        let arrival = Arrival {
+            now,
+            port,
+            vlan,
+            source_mac,
+        };
+        match layers.network {
+            Network::Arp => return self.arp(tables, &arrival, packet, layers),
+            Network::Other(_) => return Verdict::Drop(DropReason::UnknownEthertype),
+            Network::Ipv4 | Network::Ipv6 => {}
+        }
+        if layers.key.proto == IpProto::ICMPV6 && (133..=137).contains(&layers.icmp_type) {
+            return self.neighbor_discovery(tables, &arrival, packet, layers);
+        }
+        if destination_mac.is_group() {
+            return Verdict::Drop(DropReason::Multicast);
+        }
+        if layers.fragment != Fragment::Whole {
+            return Verdict::Drop(DropReason::Fragment);
+        }
+        if let Some((id, direction)) = self.flows.lookup_hashed(hash, &layers.key) {
+            return self.forward(tables, &arrival, packet, layers, id, direction);
+        }
+        self.without_flow(tables, &arrival, packet, layers)
+    }
+
+    /// Sends an event to the control thread; a full ring loses it, and a later frame repeats it.
+    fn tell(&self, event: Event) {
+        if self.events.push(event).is_err() {
+            self.counters.events_lost_total.add(1);
+        }
+    }
+
+    /// Forgets a flow before its time.
+    fn end_flow(&mut self, tables: &Tables, id: conntrack::FlowId, reason: EndReason) {
+        if let Some(flow) = self.flows.remove(id, reason) {
+            account_end(
+                tables,
+                &mut self.selector,
+                &self.counters,
+                self.worker,
+                flow.data(),
+                reason,
+            );
+        }
+    }
+
+    /// This worker's counters of a virtual server and of a member.
+    fn service_counters<'t>(
+        &self,
+        tables: &'t Tables,
+        data: &FlowData,
+    ) -> impl Iterator<Item = &'t ServiceCounters> + use<'t> {
+        service_counters(tables, self.worker, data)
+    }
+}
+
+fn service_counters<'t>(
+    tables: &'t Tables,
+    worker: usize,
+    data: &FlowData,
+) -> impl Iterator<Item = &'t ServiceCounters> + use<'t> {
+    let virtual_server = tables.virtual_server_stats.get(data.virtual_server.index());
+    let member = tables.member_stats.get(data.member.index());
+    virtual_server
+        .into_iter()
+        .chain(member)
+        .filter_map(move |stats| stats.worker(worker))
+}
+
+/// Keeps the books when a flow ends.
+fn account_end(
+    tables: &Tables,
+    selector: &mut lb::Selector,
+    counters: &WorkerCounters,
+    worker: usize,
+    data: &FlowData,
+    reason: EndReason,
+) {
+    selector.closed(data.member);
+    for cell in service_counters(tables, worker, data) {
+        cell.connections.sub(1);
+    }
+    counters.flows_ended_total.add(1);
+    if reason == EndReason::Evicted {
+        counters.flows_evicted_total.add(1);
+    }
+}
+
+/// What connection tracking wants to know of a TCP segment.
+fn tcp_segment(packet: &Packet<'_>, layers: &Layers) -> Option<TcpSegment> {
+    if layers.key.proto != IpProto::TCP {
+        return None;
+    }
+    let tcp: &Tcp = view(packet.data(), layers.l4)?;
+    Some(TcpSegment {
+        flags: tcp.flags,
+        seq: tcp.seq.get(),
+        ack: tcp.ack.get(),
+        window: tcp.window.get(),
+        payload_len: u32::try_from(layers.payload_len()).unwrap_or(0),
+    })
+}
+
+/// Numbers that no client should foresee but that need no secrecy: where a search for a free port
+/// starts. `xorshift64*` (Vigna, 2016).
+struct Random(u64);
+
+impl Random {
+    const fn new(seed: u64) -> Self {
+        Self(if seed == 0 { 1 } else { seed })
+    }
+
+    fn next(&mut self) -> u32 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        u32::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32).unwrap_or(0)
+    }
+}

@@ -1,0 +1,179 @@
+//! Packets without a flow: virtual server, member, route, translation; the flow is inserted last,
+//! when every step agreed, so a refusal leaves nothing behind.
+
+use conntrack::{InsertError, NewFlow, Timeouts};
+use lb::{Snat, VirtualServer};
+use net::header::tcp_flags;
+use net::{Addr, Deltas, FlowKey, IpProto, Layers, Packet};
+use vlan::Owner;
+
+use super::local::reset;
+use super::{Arrival, FlowData, Leg, NextHop, State};
+use crate::tables::Tables;
+use crate::verdict::{Answer, DropReason, FlowStep, Verdict};
+
+impl State {
+    pub(super) fn without_flow(
+        &mut self,
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        packet: &mut Packet<'_>,
+        layers: &Layers,
+    ) -> Verdict {
+        let key = &layers.key;
+        let owner = tables.owned.get(arrival.vlan.index, &key.dst);
+        let is_echo = matches!(
+            (key.proto, layers.icmp_type),
+            (IpProto::ICMP, 8) | (IpProto::ICMPV6, 128)
+        );
+        if is_echo && owner.is_some() {
+            return self.echo(tables, arrival, packet, layers);
+        }
+        let listening = tables
+            .virtual_servers
+            .lookup(key.proto, &key.dst, key.dport(), arrival.vlan.index)
+            // A wildcard does not take what is meant for ourselves.
+            .filter(|vs| owner != Some(Owner::SelfIp) || vs.destination.is_host());
+        if let Some(virtual_server) = listening {
+            return self.for_virtual_server(tables, arrival, packet, layers, virtual_server);
+        }
+        match (owner, key.proto) {
+            (_, IpProto::ICMP | IpProto::ICMPV6) => Verdict::Drop(DropReason::IcmpIgnored),
+            (Some(Owner::SelfIp), _) => Self::to_self_ip(arrival, packet, layers),
+            _ => Verdict::Drop(DropReason::NoVirtualServer),
+        }
+    }
+
+    fn for_virtual_server(
+        &mut self,
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        packet: &mut Packet<'_>,
+        layers: &Layers,
+        virtual_server: &VirtualServer,
+    ) -> Verdict {
+        // Only a SYN opens a connection; the rest of one that we do not know is refused, so that its
+        // sender starts anew instead of waiting.
+        if layers.key.proto == IpProto::TCP {
+            let interesting = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
+            if layers.tcp_flags & interesting != tcp_flags::SYN {
+                return reset(arrival, packet, layers, Answer::ResetNoFlow);
+            }
+        }
+        if layers.ttl <= 1 {
+            return Verdict::Drop(DropReason::TtlExceeded);
+        }
+        match self.open(tables, arrival, packet, layers, virtual_server) {
+            Ok(verdict) => verdict,
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    fn open(
+        &mut self,
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        packet: &mut Packet<'_>,
+        layers: &Layers,
+        virtual_server: &VirtualServer,
+    ) -> Result<Verdict, DropReason> {
+        let original = layers.key;
+        let pool = tables
+            .pools
+            .get(virtual_server.pool)
+            .ok_or(DropReason::NoMember)?;
+        let member = self
+            .selector
+            .select(pool, virtual_server.method, &original.src)
+            .ok_or(DropReason::NoMember)?;
+        let (member_id, member_port) = (member.id, member.port);
+        let member_addr = Addr::from(member.addr);
+        let route = *tables
+            .routes
+            .lookup(member.addr)
+            .ok_or(DropReason::NoRoute)?;
+
+        let source = match virtual_server.snat {
+            Snat::None => original.src,
+            Snat::Automap => {
+                let egress = tables.vlans.get(route.vlan).ok_or(DropReason::NoRoute)?;
+                let next_hop = route.next_hop(member_addr).ip();
+                Addr::from(egress.self_ip_for(next_hop).ok_or(DropReason::NoSelfIp)?)
+            }
+        };
+        let towards = |sport| FlowKey::new(source, member_addr, sport, member_port, original.proto);
+        let outgoing = match virtual_server.snat {
+            Snat::None => {
+                let outgoing = towards(original.sport());
+                if self.flows.contains(&outgoing.inverted()) {
+                    return Err(DropReason::TupleInUse);
+                }
+                outgoing
+            }
+            // A port is leased exactly while its reply tuple is in the table.
+            Snat::Automap => self
+                .stripe
+                .candidates(original.sport(), self.random.next())
+                .map(towards)
+                .find(|outgoing| !self.flows.contains(&outgoing.inverted()))
+                .ok_or(DropReason::SnatExhausted)?,
+        };
+
+        let reply_leg = if arrival.vlan.auto_lasthop {
+            Leg {
+                vlan: arrival.vlan.index,
+                next: NextHop::LastHop(arrival.port, arrival.source_mac),
+            }
+        } else {
+            let back = tables
+                .routes
+                .lookup(original.src.ip())
+                .ok_or(DropReason::NoRoute)?;
+            Leg {
+                vlan: back.vlan,
+                next: NextHop::Unresolved,
+            }
+        };
+        let data = FlowData {
+            virtual_server: virtual_server.id,
+            member: member_id,
+            generation: tables.generation,
+            original: Leg {
+                vlan: route.vlan,
+                next: NextHop::Unresolved,
+            },
+            reply: reply_leg,
+            original_deltas: Deltas::between(&original, &outgoing),
+            reply_deltas: Deltas::between(&outgoing.inverted(), &original.inverted()),
+        };
+        let flow = NewFlow {
+            original,
+            reply: outgoing.inverted(),
+            timeouts: timeouts(virtual_server),
+            data,
+        };
+        let id = match self.flows.insert(flow, arrival.now) {
+            Ok(id) => id,
+            Err(InsertError::Full) => return Err(DropReason::TableFull),
+            Err(InsertError::Collision) => return Err(DropReason::TupleInUse),
+        };
+        self.selector.opened(member_id);
+        for cell in self.service_counters(tables, &data) {
+            cell.connections.add(1);
+            cell.connections_total.add(1);
+        }
+        self.counters.flows_opened_total.add(1);
+        self.counters.flows.set(self.flows.len() as u64);
+        Ok(self.translate(tables, arrival, packet, layers, id, FlowStep::Opened))
+    }
+}
+
+/// How long flows of a virtual server may be silent.
+fn timeouts(virtual_server: &VirtualServer) -> Timeouts {
+    let base = if virtual_server.proto == IpProto::TCP {
+        Timeouts::tcp()
+    } else {
+        Timeouts::udp()
+    };
+    base.with_idle(virtual_server.idle_timeout)
+}

@@ -1,0 +1,115 @@
+//! What a worker reads: one immutable snapshot of the configuration, compiled for look-up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use net::{MacAddr, PortId, VlanIndex};
+
+use crate::counters::ServiceStats;
+use crate::routes::Routes;
+
+/// What the tables must know of a port.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct PortInfo {
+    /// Position in attachment order.
+    pub id: PortId,
+    /// The port's own address: VLANs use that of their first port.
+    pub mac: MacAddr,
+    /// Largest IP packet the port can send, octets.
+    pub mtu: u16,
+    /// The device inserts an 802.1Q tag when asked to.
+    pub inserts_tag: bool,
+}
+
+/// One generation of the configuration.
+#[derive(Debug)]
+pub struct Tables {
+    /// Counts up with every publication; stamped into flows.
+    pub generation: u64,
+    /// By [`PortId`].
+    pub ports: Arc<[PortInfo]>,
+    /// VLANs and their self IPs.
+    pub vlans: vlan::Table,
+    /// Addresses that are answered for.
+    pub owned: vlan::Owned,
+    /// The way to members, clients and gateways.
+    pub routes: Routes,
+    /// What listens.
+    pub virtual_servers: lb::VirtualServers,
+    /// Where it goes.
+    pub pools: lb::Pools,
+    /// By virtual server id.
+    pub virtual_server_stats: Vec<Arc<ServiceStats>>,
+    /// By member id.
+    pub member_stats: Vec<Arc<ServiceStats>>,
+}
+
+impl Tables {
+    /// The port that frames of a VLAN leave by.
+    #[inline]
+    pub fn egress_port(&self, vlan: VlanIndex) -> Option<PortId> {
+        self.vlans.get(vlan)?.ports.first().copied()
+    }
+
+    /// Whether the device behind a port inserts an 802.1Q tag when asked to.
+    #[inline]
+    pub fn inserts_tag(&self, port: PortId) -> bool {
+        self.ports
+            .get(usize::from(port.0))
+            .is_some_and(|port| port.inserts_tag)
+    }
+}
+
+/// Hands the newest tables from the control thread to the workers.
+///
+/// A worker looks at one atomic per burst; only when it changed does it take the lock, and only
+/// with `try_lock`: if the control thread is publishing just then, the next burst will do.
+#[derive(Debug)]
+pub struct Publisher {
+    generation: AtomicU64,
+    newest: Mutex<Arc<Tables>>,
+}
+
+impl Publisher {
+    /// A publisher whose first tables are `tables`.
+    pub fn new(tables: Arc<Tables>) -> Self {
+        Self {
+            generation: AtomicU64::new(tables.generation),
+            newest: Mutex::new(tables),
+        }
+    }
+
+    /// Makes `tables` the newest. Gives back the ones they replace, so that the caller, not a
+    /// worker, is the one to free them: it keeps them until no worker uses them any more.
+    pub fn publish(&self, tables: Arc<Tables>) -> Arc<Tables> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = tables.generation;
+        let old = std::mem::replace(&mut *newest, tables);
+        self.generation.store(generation, Ordering::Release);
+        old
+    }
+
+    /// The newest tables, waiting for the lock if need be: for the control thread.
+    pub fn newest(&self) -> Arc<Tables> {
+        self.newest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Replaces `current` by the newest tables, if they are newer and the lock is free. Returns
+    /// whether it did.
+    #[inline]
+    pub fn refresh(&self, current: &mut Arc<Tables>) -> bool {
+        if self.generation.load(Ordering::Acquire) == current.generation {
+            return false;
+        }
+        match self.newest.try_lock() {
+            Ok(newest) => {
+                *current = Arc::clone(&newest);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What the pipeline decides about a frame.
+
+use net::{ParseError, PortId, VlanIndex};
+use vlan::neighbor::NeighborRef;
+
+/// Declares an enumeration whose values are counted: a stable index, a name for scripts
+/// (`snake_case`, never changed once released) and a sentence for people.
+macro_rules! counted {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident $label:literal $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum $name { $(#[doc = $text] $variant,)* }
+
+        impl $name {
+            /// Every value, in order of its index.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Position in [`ALL`](Self::ALL).
+            #[inline]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+
+            /// Name for scripts.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// Meaning, for people.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+counted! {
+    /// Why a frame was dropped. Each has a counter; no frame disappears without one.
+    DropReason {
+        TruncatedEthernet "truncated_ethernet" "frame shorter than its Ethernet header",
+        TooManyTags "too_many_tags" "more than two VLAN tags",
+        BadSourceMac "bad_source_mac" "source MAC is not a station's",
+        TruncatedNetwork "truncated_network" "network header cut off",
+        BadIpHeader "bad_ip_header" "malformed IP header",
+        BadIpChecksum "bad_ip_checksum" "wrong IPv4 header checksum",
+        BadExtensionHeader "bad_extension_header" "malformed IPv6 extension headers",
+        MartianAddress "martian_address" "address that must not be on the wire",
+        TruncatedTransport "truncated_transport" "transport header cut off",
+        BadTransportHeader "bad_transport_header" "malformed transport header",
+        BadTransportChecksum "bad_transport_checksum" "wrong TCP, UDP or ICMP checksum",
+        UnknownVlan "unknown_vlan" "no VLAN with these tags on this port",
+        NotForUs "not_for_us" "destination MAC is another station's",
+        UnknownEthertype "unknown_ethertype" "neither ARP, IPv4 nor IPv6",
+        BadArp "bad_arp" "malformed ARP packet",
+        ArpIgnored "arp_ignored" "ARP that is not about an address owned here",
+        BadNeighborDiscovery "bad_neighbor_discovery" "malformed neighbour discovery packet (RFC 4861 section 7)",
+        NeighborDiscoveryIgnored "neighbor_discovery_ignored" "neighbour discovery that is not about an address owned here",
+        Fragment "fragment" "IP fragment; fragments are not translated yet",
+        Multicast "multicast" "destination is a multicast or broadcast group",
+        IcmpIgnored "icmp_ignored" "ICMP other than an echo request to an owned address",
+        NoVirtualServer "no_virtual_server" "no virtual server listens on this destination",
+        PortLockdown "port_lockdown" "self IP does not allow this service",
+        NoListener "no_listener" "allowed on the self IP, but nothing listens there",
+        ResetWithoutFlow "reset_without_flow" "TCP reset for no flow",
+        TcpInvalid "tcp_invalid" "TCP segment that does not fit its flow's state",
+        NoMember "no_member" "the pool has no member that may be selected",
+        NoRoute "no_route" "no route to the next hop",
+        NoSelfIp "no_self_ip" "automap, but the VLAN towards the member has no self IP of this family",
+        SnatExhausted "snat_exhausted" "no free port on the translated source address towards this member",
+        TupleInUse "tuple_in_use" "the reply of this flow could not be told from another flow's",
+        TableFull "table_full" "the flow table is full of established flows",
+        FlowGone "flow_gone" "the flow's virtual server or member is gone",
+        TtlExceeded "ttl_exceeded" "time to live used up",
+        MtuExceeded "mtu_exceeded" "larger than the MTU of the VLAN it would leave by",
+        NeighborUnreachable "neighbor_unreachable" "the next hop does not answer",
+        HoldFull "hold_full" "too many frames already wait for neighbours",
+        NoRoom "no_room" "no room in the buffer for the new header",
+        NoBuffer "no_buffer" "no buffer free for a frame of our own",
+        PortDown "port_down" "no port of the VLAN has a link",
+        TxFull "tx_full" "the port's transmit queue stayed full",
+    }
+}
+
+impl From<ParseError> for DropReason {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::TruncatedEthernet => Self::TruncatedEthernet,
+            ParseError::TooManyTags => Self::TooManyTags,
+            ParseError::BadSourceMac => Self::BadSourceMac,
+            ParseError::TruncatedNetwork => Self::TruncatedNetwork,
+            ParseError::BadIpHeader => Self::BadIpHeader,
+            ParseError::BadIpChecksum => Self::BadIpChecksum,
+            ParseError::BadExtensionHeader => Self::BadExtensionHeader,
+            ParseError::MartianAddress => Self::MartianAddress,
+            ParseError::TruncatedTransport => Self::TruncatedTransport,
+            ParseError::BadTransportHeader => Self::BadTransportHeader,
+            ParseError::BadTransportChecksum => Self::BadTransportChecksum,
+        }
+    }
+}
+
+counted! {
+    /// What an answer says that the dataplane gives by itself.
+    Answer {
+        Arp "arp_reply" "ARP reply for an owned address",
+        NeighborAdvertisement "neighbor_advertisement" "neighbour advertisement for an owned address",
+        Echo "echo_reply" "ICMP echo reply from an owned address",
+        ResetNoFlow "reset_no_flow" "TCP reset to a segment that is no SYN and has no flow",
+        ResetNoListener "reset_no_listener" "TCP reset: allowed on the self IP, but nothing listens there",
+        ResetFlowGone "reset_flow_gone" "TCP reset: the flow's virtual server or member is gone",
+    }
+}
+
+counted! {
+    /// How a forwarded frame met its flow.
+    FlowStep {
+        Opened "opened" "opened a new flow",
+        Original "original" "client's side of a known flow",
+        Reply "reply" "server's side of a known flow",
+    }
+}
+
+/// Where a frame goes that waits for its next hop's MAC address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Where the VLAN's frames leave once the neighbour is known.
+    pub vlan: VlanIndex,
+    /// The neighbour, if the table already had room for it.
+    pub neighbor: Option<NeighborRef>,
+    /// Its address.
+    pub next_hop: net::Addr,
+}
+
+/// The pipeline's decision about one frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Forwarded: leaves by this port as it now is.
+    Transmit(PortId, FlowStep),
+    /// Became an answer of our own: leaves by this port.
+    Reply(PortId, Answer),
+    /// Forwarded, but its next hop's MAC address is not known yet.
+    Hold(Held, FlowStep),
+    /// Consumed: it told us something and needs no answer.
+    Consumed,
+    /// Dropped.
+    Drop(DropReason),
+}

@@ -1,0 +1,359 @@
+//! A worker: takes bursts from its ports, runs the pipeline, sends, and keeps house.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
+use net::{PortId, Timestamp};
+use vlan::Event;
+use vlan::neighbor::{Neighbors, Resolution};
+
+use crate::command::{Command, FlowDump};
+use crate::counters::WorkerCounters;
+use crate::pipeline::{Pipeline, PipelineConfig};
+use crate::port::{BURST, Burst, Frame, Port};
+use crate::tables::{Publisher, Tables};
+use crate::verdict::{DropReason, Held, Verdict};
+
+/// The most frames that wait for neighbours, and the most that wait for one of them.
+const HOLD_CAPACITY: usize = 256;
+const HOLD_PER_NEIGHBOR: usize = 16;
+/// How long a frame waits for its neighbour: longer than resolution takes to fail.
+const HOLD_TIME: Duration = Duration::from_secs(4);
+/// Flows ended per turn at most: housekeeping must not hold up the next burst.
+const EXPIRE_BUDGET: usize = 64;
+/// Commands taken per turn at most.
+const COMMAND_BUDGET: usize = 32;
+/// Flows told per turn and dump.
+const DUMP_BUDGET: usize = 256;
+/// How often a full transmit queue is tried again before its frames are dropped.
+const TX_TRIES: usize = 3;
+
+/// What a worker shares with the control thread.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The newest tables.
+    pub publisher: Arc<Publisher>,
+    /// MAC addresses of neighbours.
+    pub neighbors: Arc<Neighbors>,
+    /// From the worker.
+    pub events: Arc<ArrayQueue<Event>>,
+    /// To the worker.
+    pub commands: Arc<ArrayQueue<Command>>,
+    /// What the worker counts.
+    pub counters: Arc<WorkerCounters>,
+}
+
+struct Waiting<F> {
+    frame: F,
+    held: Held,
+    since: Timestamp,
+}
+
+/// One worker on its queue of every port.
+pub struct Worker<P: Port> {
+    ports: Vec<P>,
+    tx: Vec<Burst<P::Frame>>,
+    waiting: VecDeque<Waiting<P::Frame>>,
+    pipeline: Pipeline,
+    shared: Shared,
+    dumps: ArrayVec<FlowDump, 4>,
+}
+
+impl<P: Port> Worker<P> {
+    /// A worker on `ports`, in attachment order.
+    pub fn new(config: &PipelineConfig, ports: Vec<P>, shared: Shared) -> Self {
+        let pipeline = Pipeline::new(
+            config,
+            shared.publisher.newest(),
+            Arc::clone(&shared.neighbors),
+            Arc::clone(&shared.counters),
+            Arc::clone(&shared.events),
+        );
+        Self {
+            tx: ports.iter().map(|_| Burst::new()).collect(),
+            ports,
+            waiting: VecDeque::with_capacity(HOLD_CAPACITY),
+            pipeline,
+            shared,
+            dumps: ArrayVec::new(),
+        }
+    }
+
+    /// One turn: a burst from each port, and some housekeeping. Returns how many frames were
+    /// received or sent on behalf of others; 0 means idle. `seen` is shown each frame with its
+    /// verdict, after the rewrite.
+    pub fn turn_with(
+        &mut self,
+        now: Timestamp,
+        mut seen: impl FnMut(PortId, &mut P::Frame, &Verdict),
+    ) -> usize {
+        self.pipeline.refresh(&self.shared.publisher);
+        let mut busy = 0;
+        for index in 0..self.ports.len() {
+            busy += self.burst(now, index, &mut seen);
+        }
+        busy += self.keep_house(now);
+        for index in 0..self.ports.len() {
+            self.flush(index);
+        }
+        self.shared.counters.turns_total.add(1);
+        if busy == 0 {
+            self.shared.counters.idle_turns_total.add(1);
+        }
+        busy
+    }
+
+    /// [`turn_with`](Self::turn_with) nobody watching.
+    #[inline]
+    pub fn turn(&mut self, now: Timestamp) -> usize {
+        self.turn_with(now, |_, _, _| {})
+    }
+
+    /// The pipeline, for dumps and tests.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Whether frames wait for neighbours.
+    pub fn holds_frames(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The ports, to be stopped: the worker is over, and the frames it held are given back.
+    pub fn into_ports(mut self) -> Vec<P> {
+        self.waiting.clear();
+        self.tx.clear();
+        self.ports
+    }
+
+    fn burst(
+        &mut self,
+        now: Timestamp,
+        index: usize,
+        seen: &mut impl FnMut(PortId, &mut P::Frame, &Verdict),
+    ) -> usize {
+        let mut frames: Burst<P::Frame> = Burst::new();
+        if let Some(port) = self.ports.get_mut(index) {
+            port.rx_burst(&mut frames);
+        }
+        if frames.is_empty() {
+            return 0;
+        }
+        let port_id = PortId(u8::try_from(index).unwrap_or(u8::MAX));
+        let mut verdicts: ArrayVec<Verdict, BURST> = ArrayVec::new();
+        let mut shapes: ArrayVec<net::Shape, BURST> = ArrayVec::new();
+        {
+            let mut packets: ArrayVec<net::Packet<'_>, BURST> =
+                frames.iter_mut().map(Frame::packet).collect();
+            let bytes: usize = packets.iter().map(net::Packet::len).sum();
+            if let Some(counters) = self.shared.counters.ports.get(index) {
+                counters.rx.packets.add(packets.len() as u64);
+                counters.rx.bytes.add(bytes as u64);
+            }
+            self.pipeline
+                .process(now, port_id, &mut packets, &mut verdicts);
+            shapes.extend(packets.iter().map(net::Packet::shape));
+        }
+        let received = frames.len();
+        for ((mut frame, verdict), shape) in frames.into_iter().zip(verdicts).zip(shapes) {
+            frame.set_shape(shape);
+            seen(port_id, &mut frame, &verdict);
+            self.carry_out(now, frame, verdict);
+        }
+        received
+    }
+
+    fn carry_out(&mut self, now: Timestamp, frame: P::Frame, verdict: Verdict) {
+        let counters = &self.shared.counters;
+        match verdict {
+            Verdict::Transmit(port, step) => {
+                counters.forwarded[step.index()].add(1);
+                self.push(port, frame);
+            }
+            Verdict::Reply(port, answer) => {
+                counters.answers[answer.index()].add(1);
+                self.push(port, frame);
+            }
+            Verdict::Hold(held, step) => {
+                let same = self
+                    .waiting
+                    .iter()
+                    .filter(|w| same_neighbor(&w.held, &held))
+                    .count();
+                if self.waiting.len() >= HOLD_CAPACITY || same >= HOLD_PER_NEIGHBOR {
+                    counters.count_drop(DropReason::HoldFull);
+                } else {
+                    counters.forwarded[step.index()].add(1);
+                    counters.held_packets.add(1);
+                    self.waiting.push_back(Waiting {
+                        frame,
+                        held,
+                        since: now,
+                    });
+                }
+            }
+            Verdict::Consumed => counters.consumed_packets.add(1),
+            Verdict::Drop(reason) => counters.count_drop(reason),
+        }
+    }
+
+    fn push(&mut self, port: PortId, frame: P::Frame) {
+        let index = usize::from(port.0);
+        if self.tx.get(index).is_some_and(ArrayVec::is_full) {
+            self.flush(index);
+        }
+        match self.tx.get_mut(index) {
+            Some(tx) => {
+                if tx.try_push(frame).is_err() {
+                    self.shared.counters.count_drop(DropReason::TxFull);
+                }
+            }
+            None => self.shared.counters.count_drop(DropReason::PortDown),
+        }
+    }
+
+    /// Sends what is queued for a port; what the port does not take after some tries is dropped.
+    fn flush(&mut self, index: usize) {
+        let (Some(port), Some(tx)) = (self.ports.get_mut(index), self.tx.get_mut(index)) else {
+            return;
+        };
+        if tx.is_empty() {
+            return;
+        }
+        let mut lens: ArrayVec<usize, BURST> = tx.iter_mut().map(|f| f.packet().len()).collect();
+        for _ in 0..TX_TRIES {
+            let before = tx.len();
+            port.tx_burst(tx);
+            let sent = before - tx.len();
+            if let Some(counters) = self.shared.counters.ports.get(index) {
+                counters.tx.packets.add(sent as u64);
+                counters
+                    .tx
+                    .bytes
+                    .add(lens.drain(..sent).sum::<usize>() as u64);
+            }
+            if tx.is_empty() {
+                return;
+            }
+        }
+        for _ in tx.drain(..) {
+            self.shared.counters.count_drop(DropReason::TxFull);
+        }
+    }
+
+    fn keep_house(&mut self, now: Timestamp) -> usize {
+        self.pipeline.expire(now, EXPIRE_BUDGET);
+        let mut busy = 0;
+        if !self.shared.commands.is_empty() {
+            busy += self.obey();
+        }
+        if !self.waiting.is_empty() {
+            busy += self.release(now);
+        }
+        if !self.dumps.is_empty() {
+            self.dump();
+            busy += 1;
+        }
+        busy
+    }
+
+    fn obey(&mut self) -> usize {
+        let mut done = 0;
+        while done < COMMAND_BUDGET
+            && let Some(command) = self.shared.commands.pop()
+        {
+            done += 1;
+            match command {
+                Command::Send { port, frame } => {
+                    let made = self
+                        .ports
+                        .get_mut(usize::from(port.0))
+                        .and_then(|port| port.frame(&frame));
+                    match made {
+                        Some(frame) => {
+                            self.shared.counters.originated_packets.add(1);
+                            self.push(port, frame);
+                        }
+                        None => self.shared.counters.count_drop(DropReason::NoBuffer),
+                    }
+                }
+                Command::Dump(dump) => {
+                    // Dropped when too many run: the asker sees its channel close.
+                    let _ = self.dumps.try_push(dump);
+                }
+            }
+        }
+        done
+    }
+
+    /// Sends frames whose neighbour is known by now, and drops those that waited in vain.
+    fn release(&mut self, now: Timestamp) -> usize {
+        let mut moved = 0;
+        for _ in 0..self.waiting.len() {
+            let Some(mut waiting) = self.waiting.pop_front() else {
+                break;
+            };
+            let held = &mut waiting.held;
+            let mut resolution = held
+                .neighbor
+                .map_or(Resolution::Stale, |n| self.shared.neighbors.mac(n));
+            if resolution == Resolution::Stale {
+                held.neighbor = self.shared.neighbors.lookup(held.vlan, &held.next_hop);
+                resolution = match held.neighbor {
+                    Some(neighbor) => self.shared.neighbors.mac(neighbor),
+                    None => Resolution::Pending,
+                };
+            }
+            match resolution {
+                Resolution::Reachable(mac) => {
+                    moved += 1;
+                    let Some(port) = self.pipeline.tables().egress_port(waiting.held.vlan) else {
+                        self.shared.counters.count_drop(DropReason::PortDown);
+                        continue;
+                    };
+                    let mut packet = waiting.frame.packet();
+                    if let Some(destination) = packet.data_mut().first_chunk_mut::<6>() {
+                        *destination = mac.0;
+                    }
+                    self.push(port, waiting.frame);
+                }
+                Resolution::Failed => {
+                    moved += 1;
+                    self.shared
+                        .counters
+                        .count_drop(DropReason::NeighborUnreachable);
+                }
+                Resolution::Pending | Resolution::Stale => {
+                    if now.since(waiting.since) > HOLD_TIME {
+                        moved += 1;
+                        self.shared
+                            .counters
+                            .count_drop(DropReason::NeighborUnreachable);
+                    } else {
+                        self.waiting.push_back(waiting);
+                    }
+                }
+            }
+        }
+        moved
+    }
+
+    /// Tells a piece of the flow table to each who asked for it; never waits for them.
+    fn dump(&mut self) {
+        let flows = self.pipeline.flows();
+        self.dumps
+            .retain(|dump| dump.tell(flows, self.pipeline.tables(), DUMP_BUDGET));
+    }
+
+    /// The tables this worker uses.
+    pub fn tables(&self) -> &Arc<Tables> {
+        self.pipeline.tables()
+    }
+}
+
+fn same_neighbor(a: &Held, b: &Held) -> bool {
+    a.vlan == b.vlan && a.next_hop == b.next_hop
+}
