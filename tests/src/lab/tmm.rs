@@ -89,17 +89,24 @@ impl Tmm {
         })?;
         match value {
             Value::Array(rows) => Ok(rows),
-            // {"rows": […], …} and {"connections": […], …}
-            Value::Object(mut fields) => match (fields.remove("rows"), fields.remove(table)) {
-                (Some(Value::Array(rows)), _) | (_, Some(Value::Array(rows))) => Ok(rows),
-                _ => Err(Failure::new(format!(
-                    "tmmctl show {table} --json has no rows:\n{text}"
-                ))),
-            },
             _ => Err(Failure::new(format!(
-                "tmmctl show {table} --json is not a table:\n{text}"
+                "tmmctl show {table} --json is not an array:\n{text}"
             ))),
         }
+    }
+
+    /// The sum of a numeric column of a table.
+    pub fn total(&self, table: &str, column: &str) -> Result<u64> {
+        let rows = self.show(table)?;
+        rows.iter()
+            .map(|row| {
+                row[column].as_u64().ok_or_else(|| {
+                    Failure::new(format!(
+                        "tmmctl show {table}: no number \"{column}\" in {row}"
+                    ))
+                })
+            })
+            .sum()
     }
 
     /// Waits until the connection table is empty.
