@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrayvec::ArrayVec;
 use dpdk_sys as sys;
@@ -57,13 +58,16 @@ impl MempoolConfig {
 ///
 /// Mbufs may outlive every handle: the pool's memory is given back with the last handle only if no
 /// mbuf is missing by then, and kept until the process ends otherwise (with a warning, since a clean
-/// stop has none missing).
+/// stop has none missing). One driver is known not to return all it took: `af_xdp` forgets the
+/// buffers it lent to the kernel.
 #[derive(Clone)]
 pub struct Mempool(Arc<PoolInner>);
 
 struct PoolInner {
     raw: NonNull<sys::rte_mempool>,
     config: MempoolConfig,
+    /// A driver has used the pool that does not return all it took.
+    forgetful_driver: AtomicBool,
     eal: Arc<EalInner>,
 }
 
@@ -118,6 +122,7 @@ impl Mempool {
         Ok(Self(Arc::new(PoolInner {
             raw,
             config: config.clone(),
+            forgetful_driver: AtomicBool::new(false),
             eal: Arc::clone(eal.inner()),
         })))
     }
@@ -175,6 +180,11 @@ impl Mempool {
             out.set_len(len + n);
         }
         true
+    }
+
+    /// Notes that a driver is about to use the pool that does not return all it takes.
+    pub(crate) fn expect_losses(&self) {
+        self.0.forgetful_driver.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn raw(&self) -> *mut sys::rte_mempool {
@@ -235,11 +245,13 @@ impl Drop for PoolInner {
             // SAFETY: no handle and no mbuf is left, see above.
             unsafe { sys::rte_mempool_free(self.raw.as_ptr()) };
         } else {
-            tracing::warn!(
-                pool = self.config.name,
-                missing,
-                "mbufs outlive their mempool; its memory stays until the process ends"
-            );
+            let pool = self.config.name.as_str();
+            let what = "mbufs outlive their mempool; its memory stays until the process ends";
+            if self.forgetful_driver.load(Ordering::Relaxed) {
+                tracing::debug!(pool, missing, "{what}");
+            } else {
+                tracing::warn!(pool, missing, "{what}");
+            }
             // The mbufs point into EAL's memory, so EAL must stay as well.
             std::mem::forget(Arc::clone(&self.eal));
         }

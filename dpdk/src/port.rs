@@ -172,6 +172,9 @@ impl EthPort {
             // SAFETY: the port exists; two integers in and out.
             unsafe { sys::shim_adjust_descriptors(id, &raw mut rx_desc, &raw mut tx_desc) }
         })?;
+        if matches!(device.spec(), PortSpec::AfXdp(_)) {
+            pool.expect_losses();
+        }
         let socket = info.socket.map_or(-1, i32::from);
         for queue in 0..config.rx_queues {
             device.call("setting up a receive queue", || {

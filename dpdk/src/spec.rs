@@ -83,7 +83,8 @@ pub enum MemifRole {
 pub enum PortSpec {
     /// A kernel interface through packet sockets.
     AfPacket(String),
-    /// A kernel interface through `AF_XDP` sockets.
+    /// A kernel interface through `AF_XDP` sockets. The driver forgets the mbufs it lent to the
+    /// kernel (up to [`held_mbufs`](Self::held_mbufs)) when it is closed.
     AfXdp(String),
     /// A tap interface to create.
     Tap(String),
@@ -326,6 +327,36 @@ impl PortSpec {
         })
     }
 
+    /// Bytes an mbuf must hold behind its headroom for this port and MTU: what
+    /// [`MempoolConfig::data_room`](crate::MempoolConfig::data_room) must be at least.
+    pub fn data_room(&self, mtu: u16) -> u16 {
+        // Ethernet and two tags; NICs want their buffers in whole KiB, and 2 KiB is usual.
+        let frame = u32::from(mtu) + 14 + 8;
+        let room = match self {
+            // The driver wants room for a whole frame of the ring it shares with the kernel.
+            Self::AfPacket(_) => PacketRing::for_mtu(mtu).frame,
+            _ => frame.next_multiple_of(1024),
+        };
+        u16::try_from(room.max(2048)).unwrap_or(u16::MAX - crate::HEADROOM)
+    }
+
+    /// Mbufs a started port of this kind keeps for itself at most, waiting for frames to come in or
+    /// to be sent: what the pool needs per port besides the program's own.
+    pub fn held_mbufs(&self, queues: u16, rx_desc: u16, tx_desc: u16) -> u32 {
+        // The kernel gets this many before the first frame, whatever the queue's length.
+        const XDP_FILL: u32 = 2 * 2048;
+        let per_queue = match self {
+            // They copy, or generate.
+            Self::AfPacket(_) | Self::Pcap { .. } | Self::Null => 0,
+            Self::AfXdp(_) => XDP_FILL,
+            Self::Ring(_) => 1024,
+            Self::Tap(_) | Self::Memif { .. } | Self::Pci(_) | Self::Raw(_) => {
+                u32::from(rx_desc) + u32::from(tx_desc)
+            }
+        };
+        per_queue * u32::from(queues)
+    }
+
     /// The virtual device in DPDK's notation (`net_af_packet0,iface=eth1,…`); `index` keeps the
     /// names of several devices of a driver apart. `None` for a PCI device.
     pub fn to_vdev(&self, index: usize, options: &VdevOptions) -> Option<String> {
@@ -471,6 +502,18 @@ mod tests {
             assert_eq!(ring.block % ring.frame, 0, "{mtu}");
             assert_eq!(PacketRing::FRAMES % (ring.block / ring.frame), 0, "{mtu}");
         }
+    }
+
+    #[test]
+    fn an_mbuf_of_the_recommended_size_holds_every_frame_of_the_mtu() {
+        for spec in ["null", "af_packet:a"] {
+            for mtu in [68, 1500, 2026, 2027, 9000] {
+                let room = parse(spec).unwrap().data_room(mtu);
+                assert!(room >= 2048 && room >= mtu + 22, "{spec} {mtu}: {room}");
+            }
+        }
+        assert_eq!(parse("null").unwrap().data_room(1500), 2048);
+        assert_eq!(parse("af_packet:a").unwrap().data_room(1500), 2048);
     }
 
     #[test]
