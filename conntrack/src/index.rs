@@ -58,7 +58,7 @@ impl Place {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+pub(crate) struct Entry {
     /// The low half of the hash.
     tag: u32,
     /// `VACANT`, or a [`Place`].
@@ -164,5 +164,120 @@ impl FlowIndex for ProbingIndex {
         }
         self.entries[hole] = EMPTY;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use net::{Addr, IpProto, L4Port};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Few hashes, so that runs are long, overlap and wrap round the end.
+        #[test]
+        fn every_entry_is_found_and_none_that_left(
+            acts in prop::collection::vec((any::<bool>(), 0..40_u32, 0..24_u64), 0..400),
+        ) {
+            const CAPACITY: usize = 20;
+            let mut index = ProbingIndex::with_capacity(CAPACITY, 0);
+            let mut model = HashSet::new();
+            for (enter, place, hash) in acts {
+                let (place, hash) = (Place(place), hash.wrapping_mul(5) | 16);
+                if enter && model.len() < CAPACITY && model.insert((hash, place.0)) {
+                    index.insert(hash, place);
+                } else if !enter {
+                    prop_assert_eq!(index.remove(hash, place), model.remove(&(hash, place.0)));
+                }
+                for hash in (0..24_u64).map(|h| h.wrapping_mul(5) | 16) {
+                    for place in (0..40).map(Place) {
+                        let there = model.contains(&(hash, place.0));
+                        prop_assert_eq!(index.find(hash, |p| p == place).is_some(), there);
+                    }
+                }
+                let used = index.entries.iter().filter(|e| e.place != VACANT).count();
+                prop_assert_eq!(used, model.len());
+            }
+        }
+    }
+
+    fn key(n: u32) -> FlowKey {
+        FlowKey::new(
+            Addr::from_v4(n.to_be_bytes()),
+            Addr::from_v4([203, 0, 113, 10]),
+            L4Port(40_000),
+            L4Port(80),
+            IpProto::TCP,
+        )
+    }
+
+    /// The steps of a lookup that finds nothing.
+    fn probes(index: &ProbingIndex, hash: u64) -> usize {
+        let home = index.home(tag(hash));
+        (0..index.entries.len())
+            .take_while(|i| index.entries[(home + i) & index.mask].place != VACANT)
+            .count()
+    }
+
+    #[test]
+    fn runs_stay_short_when_full_and_after_any_number_of_changes() {
+        // 2^16 * 2 / 3 entries: the fullest it gets.
+        let entries = 43_690_u32;
+        let mut index = ProbingIndex::with_capacity(entries as usize, 42);
+        assert_eq!(index.entries.len(), 1 << 16);
+        for n in 0..entries * 20 {
+            let hash = index.hash(&key(n));
+            index.insert(hash, Place(n % entries));
+            if let Some(old) = n.checked_sub(entries - 1) {
+                let hash = index.hash(&key(old));
+                assert!(index.remove(hash, Place(old % entries)));
+            }
+        }
+        let (sum, longest) = (0..10_000)
+            .map(|n| probes(&index, index.hash(&key(n))))
+            .fold((0, 0), |(sum, max), n| (sum + n, max.max(n)));
+        assert!(sum < 10_000 * 7, "{sum} steps in 10000 lookups");
+        assert!(longest < 400, "{longest} steps in one lookup");
+    }
+
+    #[test]
+    fn the_seed_decides_which_tuples_collide() {
+        let hashes = |seed| {
+            let index = ProbingIndex::with_capacity(1, seed);
+            (0..1000).map(|n| index.hash(&key(n))).collect::<Vec<_>>()
+        };
+        assert_eq!(hashes(1), hashes(1));
+        assert!(hashes(1).iter().zip(&hashes(2)).all(|(a, b)| a != b));
+    }
+
+    #[test]
+    fn addresses_made_of_published_constants_do_not_collide() {
+        // Foldhash with fixed constants maps these to few values: a factor becomes zero.
+        let index = ProbingIndex::with_capacity(1, 7);
+        let constants = [
+            0x243f_6a88_85a3_08d3_u64,
+            0x1319_8a2e_0370_7344,
+            0xa409_3822_299f_31d0,
+            0x082e_fa98_ec4e_6c89,
+            0x4528_21e6_38d0_1377,
+        ];
+        for low in constants {
+            for low in [low.to_be_bytes(), low.to_le_bytes()] {
+                let hashes: HashSet<_> = (0..10_000_u64)
+                    .map(|high| {
+                        let mut src = [0; 16];
+                        src[..8].copy_from_slice(&high.to_be_bytes());
+                        src[8..].copy_from_slice(&low);
+                        let mut key = key(1);
+                        key.src = Addr::from_v6(src);
+                        tag(index.hash(&key))
+                    })
+                    .collect();
+                assert!(hashes.len() > 9_990);
+            }
+        }
     }
 }

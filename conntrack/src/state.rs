@@ -105,7 +105,7 @@ impl fmt::Display for State {
 /// What the table needs to know of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// The TCP header, for TCP.
+    /// The TCP header; a packet of a TCP flow without one is invalid.
     pub tcp: Option<TcpSegment>,
     /// Octets the packet counts with, by the caller's definition (usually its IP length).
     pub bytes: u32,

@@ -423,3 +423,21 @@ impl<D: Copy> Table<D> {
         (flows, next.map(Cursor))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Entry;
+    use crate::wheel::Link;
+
+    #[test]
+    fn a_flow_takes_a_bounded_number_of_octets() {
+        let flow = size_of::<Flow<[u64; 6]>>();
+        let bare = size_of::<Flow<()>>();
+        // Two tuples, at least a third of the index in use, timer and queue links.
+        let around = 3 * size_of::<Entry>()..=6 * size_of::<Entry>();
+        let links = size_of::<Link>() + 8;
+        println!("flow {flow} (bare {bare}), index {around:?}, links {links}");
+        assert!(flow <= 256 && bare <= 192 && links <= 20);
+    }
+}

@@ -69,6 +69,9 @@ const SENT_FIN: u8 = 1 << 2;
 /// In SYN_SENT, the other side answered from an older connection (RFC 9293 section 3.5.1):
 /// `una` of this direction is the acknowledgement it sent.
 const HALF_OPEN: u8 = 1 << 3;
+/// The client sent another SYN in a live connection; a server that has lost the connection may
+/// take it, and then both begin anew.
+const RENEWED: u8 = 1 << 4;
 
 impl End {
     const fn knows(&self, fact: u8) -> bool {
@@ -86,9 +89,14 @@ impl End {
         }
     }
 
+    /// Whether `seq` is from the first number not acknowledged to the next one to be sent.
+    const fn in_flight(&self, seq: u32) -> bool {
+        seq.wrapping_sub(self.una) <= self.next.wrapping_sub(self.una)
+    }
+
     /// Whether `ack` acknowledges something sent and not acknowledged before.
     const fn is_news(&self, ack: u32) -> bool {
-        before(self.una, ack) && !before(self.next, ack)
+        ack != self.una && self.in_flight(ack)
     }
 
     /// Takes note of what this direction sent.
@@ -137,6 +145,8 @@ pub(crate) enum Step {
 pub(crate) struct Connection {
     original: End,
     reply: End,
+    /// ISN of the last SYN that passed from the client in a live connection, see `RENEWED`.
+    renewed: u32,
 }
 
 impl Connection {
@@ -168,6 +178,7 @@ impl Connection {
 
     /// A SYN or SYN-ACK.
     fn synchronise(&mut self, state: State, direction: Direction, segment: &TcpSegment) -> Step {
+        let renewed = self.renewed;
         let (sender, peer) = self.ends(direction);
         let with_ack = segment.has(ACK);
         let opening = direction == Direction::Original && !with_ack;
@@ -208,8 +219,30 @@ impl Connection {
                 }
             }
             State::Closed if opening => Step::Reopen,
-            // Not of this connection as far as its ends are concerned: whoever receives it answers
-            // with an acknowledgement (RFC 5961 section 4), and the sender resets what is stale.
+            State::TimeWait | State::Closed => Step::Pass,
+            // A live connection. Whoever still knows it answers with an acknowledgement (RFC 5961
+            // section 4), and the sender resets what is stale.
+            _ if opening => {
+                sender.facts |= RENEWED;
+                self.renewed = segment.seq;
+                Step::Pass
+            }
+            // Whoever does not know it any more takes the SYN.
+            _ if with_ack
+                && direction == Direction::Reply
+                && peer.knows(RENEWED)
+                && segment.ack == renewed.wrapping_add(1) =>
+            {
+                *peer = End {
+                    isn: renewed,
+                    next: segment.ack,
+                    una: segment.ack,
+                    window: peer.window,
+                    facts: SENT_SYN | SYN_ACKED,
+                };
+                *sender = End::start(segment);
+                Step::Live(State::SynReceived)
+            }
             _ => Step::Pass,
         }
     }
@@ -253,7 +286,15 @@ impl Connection {
             (State::SynSent, Direction::Reply) => {
                 peer.knows(SENT_SYN) && segment.has(ACK) && peer.is_news(segment.ack)
             }
-            _ => !before(segment.seq, sender.una) && !before(sender.next, segment.seq),
+            _ => {
+                // What went before it may have been lost on the way to us. Its receiver asks back
+                // (RFC 5961 section 3.2), and the answer to that settles it.
+                let ahead = segment.seq.wrapping_sub(sender.next);
+                if (1..=u32::from(peer.window)).contains(&ahead) {
+                    return Step::Pass;
+                }
+                sender.in_flight(segment.seq)
+            }
         };
         if plausible {
             Step::Live(State::Closed)

@@ -13,15 +13,11 @@ const TICK_SHIFT: u32 = 27;
 const BUCKETS: usize = 1 << 12;
 const TURN: u64 = BUCKETS as u64;
 
-/// The length of a tick in nanoseconds: a flow ends at most this late.
-#[cfg(test)]
-pub(crate) const TICK_NANOS: u64 = 1 << TICK_SHIFT;
-
 /// No slot, no bucket.
 const NIL: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy)]
-struct Link {
+pub(crate) struct Link {
     prev: u32,
     next: u32,
     /// The bucket the slot waits in, or `NIL`.

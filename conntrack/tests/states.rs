@@ -1,0 +1,507 @@
+//! What each packet does to the state of its flow, as tables: who sends, flags, sequence number,
+//! acknowledgement, payload, and what must come of it.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{expire, key, new_flow, secs, segment, table, translated};
+use conntrack::Direction::{Original, Reply};
+use conntrack::State::{
+    CloseWait, Closed, Established, FinWait, LastAck, Replied, SynReceived, SynSent, TimeWait,
+    Unreplied,
+};
+use conntrack::{Direction, EndReason, Invalid, NewFlow, Observed, Segment, State, Timeouts};
+use net::{IpProto, Timestamp};
+
+/// What must come of a segment.
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    /// Accepted, and this is the state afterwards.
+    Go(State),
+    /// A new connection may begin.
+    Reopen,
+    /// Refused, and nothing changed.
+    Bad(Invalid),
+}
+use Then::{Bad, Go, Reopen};
+
+type Step = (Direction, &'static str, u32, u32, u32, Then);
+
+const HANDSHAKE: [Step; 3] = [
+    (Original, "S", 1000, 0, 0, Go(SynSent)),
+    (Reply, "SA", 9000, 1001, 0, Go(SynReceived)),
+    (Original, "A", 1001, 9001, 0, Go(Established)),
+];
+
+/// Both sides close in turn, the client first.
+const CLOSE: [Step; 4] = [
+    (Original, "FA", 1001, 9001, 0, Go(FinWait)),
+    (Reply, "A", 9001, 1002, 0, Go(CloseWait)),
+    (Reply, "FA", 9001, 1002, 0, Go(LastAck)),
+    (Original, "A", 1002, 9002, 0, Go(TimeWait)),
+];
+
+/// Runs the steps on a new flow, with every sequence number moved by `shift` so that the
+/// arithmetic wraps at each place once.
+fn run_shifted(steps: &[Step], shift: u32) {
+    let mut table = table(4);
+    let id = table
+        .insert(new_flow(IpProto::TCP, 7), Timestamp::ZERO)
+        .unwrap();
+    let mut packets = [0; 2];
+    for (n, &(direction, flags, seq, ack, payload, then)) in steps.iter().enumerate() {
+        let ack = if flags.contains('A') {
+            ack.wrapping_add(shift)
+        } else {
+            ack
+        };
+        let packet = segment(flags, seq.wrapping_add(shift), ack, payload);
+        let before = *table.get(id).unwrap();
+        let seen = table.observe(id, direction, &packet, secs(1 + n as u64));
+        let after = table.get(id).unwrap();
+        let at = format!("step {n}, {direction:?} {flags} {seq} {ack}, shift {shift}");
+        match then {
+            Go(state) => {
+                let new_state = (state != before.state()).then_some(state);
+                assert_eq!(seen, Observed::Accept { new_state }, "{at}");
+                assert_eq!(after.state(), state, "{at}");
+                packets[direction as usize] += 1;
+            }
+            Reopen => assert_eq!(seen, Observed::Reopen, "{at}"),
+            Bad(reason) => {
+                assert_eq!(seen, Observed::Invalid(reason), "{at}");
+                assert_eq!(after.state(), before.state(), "{at}");
+                assert_eq!(after.last_seen(), before.last_seen(), "{at}");
+            }
+        }
+        for direction in [Original, Reply] {
+            assert_eq!(
+                after.packets(direction),
+                packets[direction as usize],
+                "{at}"
+            );
+        }
+        for state in State::ALL {
+            let there = u32::from(state == after.state());
+            assert_eq!(table.stats().in_state(state), there, "{at}");
+        }
+    }
+}
+
+fn run(steps: &[Step]) {
+    for shift in [
+        0,
+        1 << 31,
+        u32::MAX - 999,
+        u32::MAX - 1000,
+        u32::MAX - 1001,
+        u32::MAX - 8999,
+        u32::MAX - 9000,
+        u32::MAX - 9001,
+    ] {
+        run_shifted(steps, shift);
+    }
+}
+
+fn run_after(prefix: &[&[Step]], steps: &[Step]) {
+    run(&[&prefix.concat(), steps].concat());
+}
+
+#[test]
+fn a_connection_opens_transfers_and_closes() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            (Original, "PA", 1001, 9001, 100, Go(Established)),
+            (Reply, "A", 9001, 1101, 1460, Go(Established)),
+            (Reply, "FA", 10461, 1101, 40, Go(FinWait)),
+            (Original, "A", 1101, 10502, 0, Go(CloseWait)),
+            (Original, "PA", 1101, 10502, 9, Go(CloseWait)), // half-closed: still sending
+            (Reply, "A", 10502, 1110, 0, Go(CloseWait)),
+            (Original, "FA", 1110, 10502, 0, Go(LastAck)),
+            (Reply, "A", 10502, 1111, 0, Go(TimeWait)),
+        ],
+    );
+}
+
+#[test]
+fn a_fin_that_acknowledges_a_fin_leaves_only_the_last_ack() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            (Original, "FA", 1001, 9001, 0, Go(FinWait)),
+            (Reply, "FA", 9001, 1002, 0, Go(LastAck)),
+            (Original, "A", 1002, 9002, 0, Go(TimeWait)),
+        ],
+    );
+}
+
+#[test]
+fn both_sides_may_open_at_once() {
+    run(&[
+        (Original, "S", 1000, 0, 0, Go(SynSent)),
+        (Reply, "S", 9000, 0, 0, Go(SynReceived)),
+        (Original, "SA", 1000, 9001, 0, Go(SynReceived)),
+        (Reply, "SA", 9000, 1001, 0, Go(Established)),
+        (Original, "A", 1001, 9001, 0, Go(Established)),
+    ]);
+}
+
+#[test]
+fn both_sides_may_close_at_once() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            (Original, "FA", 1001, 9001, 0, Go(FinWait)),
+            (Reply, "FA", 9001, 1001, 0, Go(LastAck)),
+            (Original, "A", 1002, 9002, 0, Go(LastAck)),
+            (Reply, "A", 9002, 1002, 0, Go(TimeWait)),
+        ],
+    );
+}
+
+#[test]
+fn what_is_sent_again_changes_nothing() {
+    run(&[
+        (Original, "S", 1000, 0, 0, Go(SynSent)),
+        (Original, "S", 1000, 0, 0, Go(SynSent)),
+        (Reply, "SA", 9000, 1001, 0, Go(SynReceived)),
+        (Original, "S", 1000, 0, 0, Go(SynReceived)),
+        (Reply, "SA", 9000, 1001, 0, Go(SynReceived)),
+        (Original, "PA", 1001, 9001, 10, Go(Established)),
+        (Reply, "SA", 9000, 1001, 0, Go(Established)),
+        (Original, "PA", 1001, 9001, 10, Go(Established)),
+        (Reply, "FA", 9001, 1011, 0, Go(FinWait)),
+        (Reply, "FA", 9001, 1011, 0, Go(FinWait)),
+        (Original, "A", 1011, 9002, 0, Go(CloseWait)),
+        (Reply, "FA", 9001, 1011, 0, Go(CloseWait)),
+        (Original, "FA", 1011, 9002, 0, Go(LastAck)),
+        (Original, "FA", 1011, 9002, 0, Go(LastAck)),
+        (Reply, "A", 9002, 1012, 0, Go(TimeWait)),
+        (Original, "FA", 1011, 9002, 0, Go(TimeWait)),
+        (Reply, "A", 9002, 1012, 0, Go(TimeWait)),
+    ]);
+}
+
+#[test]
+fn an_acknowledgement_overtaken_by_data_does_not_close() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            (Original, "PA", 1001, 9001, 100, Go(Established)),
+            (Original, "FA", 1101, 9001, 0, Go(FinWait)),
+            (Reply, "A", 9001, 1101, 0, Go(FinWait)), // of the data, not of the FIN
+            (Original, "A", 1001, 9001, 100, Go(FinWait)), // the data again
+            (Reply, "A", 9001, 1102, 0, Go(CloseWait)),
+            (Reply, "A", 9001, 1101, 0, Go(CloseWait)), // late
+        ],
+    );
+}
+
+#[test]
+fn data_in_the_syn_may_be_acknowledged_or_not() {
+    for ack in [1001, 1101] {
+        run(&[
+            (Original, "S", 1000, 0, 100, Go(SynSent)),
+            (Reply, "SA", 9000, ack, 0, Go(SynReceived)),
+            (Original, "A", 1101, 9001, 0, Go(Established)),
+        ]);
+    }
+}
+
+#[test]
+fn the_first_segment_must_be_a_syn() {
+    run(&[
+        (Original, "A", 1001, 9001, 0, Bad(Invalid::NotOpen)),
+        (Original, "FA", 1001, 9001, 0, Bad(Invalid::NotOpen)),
+        (Original, "SA", 1001, 9001, 0, Bad(Invalid::NotOpen)),
+        (Original, "R", 1001, 0, 0, Bad(Invalid::BadReset)),
+        (Reply, "S", 9000, 0, 0, Bad(Invalid::NotOpen)),
+        (Reply, "SA", 9000, 1001, 0, Bad(Invalid::NotOpen)),
+        (Reply, "A", 9000, 1001, 0, Bad(Invalid::NotOpen)),
+        (Reply, "RA", 0, 1001, 0, Bad(Invalid::BadReset)),
+        (Original, "S", 1000, 0, 0, Go(SynSent)),
+    ]);
+}
+
+#[test]
+fn flags_that_no_state_calls_for_are_refused_in_every_state() {
+    let junk = |steps: &[&[Step]]| {
+        let junk: Vec<Step> = ["-", "F", "SF", "SFA", "SR", "FR", "FRA", "SFRA", "P"]
+            .into_iter()
+            .flat_map(|flags| {
+                [Original, Reply].map(|d| (d, flags, 1001, 1001, 0, Bad(Invalid::Flags)))
+            })
+            .collect();
+        run_after(steps, &junk);
+    };
+    junk(&[]);
+    let life = [&HANDSHAKE[..], &CLOSE].concat();
+    for n in 1..=life.len() {
+        junk(&[&life[..n]]);
+    }
+}
+
+#[test]
+fn a_syn_ack_must_acknowledge_the_syn() {
+    run(&[
+        (Original, "S", 1000, 0, 0, Go(SynSent)),
+        (Reply, "SA", 9000, 1000, 0, Bad(Invalid::BadAck)),
+        (Reply, "SA", 9000, 1002, 0, Bad(Invalid::BadAck)),
+        (Reply, "SA", 9000, 1001, 0, Go(SynReceived)),
+        // and the handshake is complete only with the right answer to it
+        (Original, "A", 1001, 9000, 0, Go(SynReceived)),
+        (Original, "A", 1001, 9002, 0, Go(SynReceived)),
+        (Original, "A", 1001, 9001, 0, Go(Established)),
+    ]);
+}
+
+#[test]
+fn a_refused_connection_is_closed_and_may_be_tried_again() {
+    run(&[
+        (Original, "S", 1000, 0, 0, Go(SynSent)),
+        (Reply, "RA", 0, 999, 0, Bad(Invalid::BadReset)),
+        (Reply, "R", 1001, 0, 0, Bad(Invalid::BadReset)),
+        (Reply, "RA", 0, 1001, 0, Go(Closed)),
+        (Original, "A", 1001, 0, 0, Go(Closed)),
+        (Original, "S", 500, 0, 0, Reopen),
+    ]);
+}
+
+#[test]
+fn a_client_may_abort_while_opening() {
+    run(&[
+        (Original, "S", 1000, 0, 0, Go(SynSent)),
+        (Original, "R", 1002, 0, 0, Bad(Invalid::BadReset)),
+        (Original, "R", 1001, 0, 0, Go(Closed)),
+    ]);
+    run(&[
+        (Original, "S", 1000, 0, 0, Go(SynSent)),
+        (Reply, "SA", 9000, 1001, 0, Go(SynReceived)),
+        (Original, "R", 1001, 0, 0, Go(Closed)),
+    ]);
+}
+
+#[test]
+fn a_blind_reset_does_not_close() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            (Original, "PA", 1001, 9001, 100, Go(Established)),
+            (Reply, "A", 9001, 1101, 0, Go(Established)),
+            (Original, "R", 1100, 0, 0, Bad(Invalid::BadReset)), // acknowledged long ago
+            (Original, "R", 1101 + 65536, 0, 0, Bad(Invalid::BadReset)),
+            (
+                Original,
+                "R",
+                1101 + (1 << 31),
+                0,
+                0,
+                Bad(Invalid::BadReset),
+            ),
+            (Reply, "R", 9000, 0, 0, Bad(Invalid::BadReset)),
+            // within the window, but not what is expected: its receiver asks back
+            (Original, "R", 1102, 0, 0, Go(Established)),
+            (Original, "R", 1101, 0, 0, Go(Closed)),
+        ],
+    );
+}
+
+#[test]
+fn a_reset_may_come_from_either_side_in_every_state() {
+    let life = [&HANDSHAKE[..], &CLOSE[..3]].concat();
+    for n in 2..=life.len() {
+        let so_far = &life[..n];
+        let next = |who: Direction| {
+            let sent = so_far.iter().filter(|s| s.0 == who);
+            sent.map(|s| s.2 + u32::from(s.1.contains(['S', 'F'])))
+                .max()
+                .unwrap()
+        };
+        for who in [Original, Reply] {
+            run_after(&[so_far], &[(who, "R", next(who), 0, 0, Go(Closed))]);
+        }
+    }
+}
+
+#[test]
+fn after_time_wait_only_a_newer_syn_reopens() {
+    run_after(
+        &[&HANDSHAKE, &CLOSE],
+        &[
+            (Original, "S", 1000, 0, 0, Bad(Invalid::OldSyn)),
+            (Original, "S", 1001, 0, 0, Bad(Invalid::OldSyn)),
+            (Reply, "S", 9500, 0, 0, Go(TimeWait)),
+            (Reply, "SA", 9000, 1001, 0, Go(TimeWait)),
+            (Reply, "R", 9002, 0, 0, Go(TimeWait)), // RFC 1337: no assassination
+            (Original, "S", 1002, 0, 0, Reopen),
+            (Original, "S", 70_000, 0, 0, Reopen),
+        ],
+    );
+}
+
+#[test]
+fn a_client_that_meets_an_older_connection_of_the_server_gets_through() {
+    // RFC 9293 section 3.5.1, figure 9: the server acknowledges what it remembers, the client
+    // resets that, and its next SYN is taken.
+    run(&[
+        (Original, "S", 1000, 0, 0, Go(SynSent)),
+        (Reply, "A", 5000, 777, 0, Go(SynSent)),
+        (Original, "R", 778, 0, 0, Bad(Invalid::BadReset)),
+        (Original, "R", 777, 0, 0, Go(SynSent)),
+        (Original, "S", 1000, 0, 0, Go(SynSent)),
+        (Reply, "SA", 9000, 1001, 0, Go(SynReceived)),
+        (Original, "A", 1001, 9001, 0, Go(Established)),
+    ]);
+}
+
+#[test]
+fn a_client_that_crashed_may_connect_again_from_the_same_port() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            (Original, "S", 40_000, 0, 0, Go(Established)),
+            (Reply, "A", 9001, 1001, 0, Go(Established)), // "I know you as 1001"
+            (Original, "R", 1001, 0, 0, Go(Closed)),
+            (Original, "S", 40_000, 0, 0, Reopen),
+        ],
+    );
+}
+
+#[test]
+fn a_server_that_crashed_may_take_a_new_connection_of_the_same_client() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            (Original, "S", 400, 0, 0, Go(Established)),
+            (Reply, "SA", 600, 402, 0, Go(Established)), // not its answer
+            (Reply, "SA", 600, 401, 0, Go(SynReceived)),
+            (Original, "A", 401, 601, 0, Go(Established)),
+            (Original, "FA", 401, 601, 0, Go(FinWait)),
+            (Reply, "FA", 601, 402, 0, Go(LastAck)),
+            (Original, "A", 402, 602, 0, Go(TimeWait)),
+        ],
+    );
+}
+
+#[test]
+fn a_client_may_begin_anew_while_opening() {
+    run(&[
+        (Original, "S", 1000, 0, 0, Go(SynSent)),
+        (Original, "S", 2000, 0, 0, Go(SynSent)),
+        (Reply, "SA", 9000, 1001, 0, Bad(Invalid::BadAck)),
+        (Reply, "SA", 9000, 2001, 0, Go(SynReceived)),
+    ]);
+}
+
+#[test]
+fn other_protocols_are_unreplied_until_a_reply_comes() {
+    for proto in [IpProto::UDP, IpProto::ICMP, IpProto::ICMPV6, IpProto::SCTP] {
+        let mut table = table(4);
+        let id = table.insert(new_flow(proto, 1), secs(0)).unwrap();
+        let mut packet = |direction, state| {
+            let seen = table.observe(id, direction, &Segment::datagram(100), secs(1));
+            assert_eq!(seen, Observed::Accept { new_state: state });
+            table.get(id).unwrap().state()
+        };
+        assert_eq!(packet(Original, None), Unreplied);
+        assert_eq!(packet(Original, None), Unreplied);
+        assert_eq!(packet(Reply, Some(Replied)), Replied);
+        assert_eq!(packet(Original, None), Replied);
+        let flow = table.get(id).unwrap();
+        assert_eq!((flow.packets(Original), flow.bytes(Original)), (3, 300));
+        assert_eq!((flow.packets(Reply), flow.bytes(Reply)), (1, 100));
+    }
+}
+
+#[test]
+fn a_tcp_flow_takes_no_packet_without_a_tcp_header() {
+    let mut table = table(4);
+    let id = table.insert(new_flow(IpProto::TCP, 1), secs(0)).unwrap();
+    let seen = table.observe(id, Original, &Segment::datagram(100), secs(1));
+    assert_eq!(seen, Observed::Invalid(Invalid::Flags));
+    assert_eq!(table.stats().invalid, 1);
+}
+
+#[test]
+fn strays_do_not_keep_a_closed_connection() {
+    let mut table = table(4);
+    let id = table.insert(new_flow(IpProto::TCP, 1), secs(0)).unwrap();
+    common::establish(&mut table, id, secs(1));
+    let _ = table.observe(id, Reply, &segment("R", 9001, 0, 0), secs(2));
+    for n in 0..40 {
+        let now = Timestamp::from_millis(2000 + n * 100);
+        let seen = table.observe(id, Original, &segment("PA", 1001, 9001, 10), now);
+        assert_eq!(seen, Observed::Accept { new_state: None });
+        assert_eq!(expire(&mut table, now), []);
+    }
+    assert_eq!(expire(&mut table, secs(8)), [(1, EndReason::Reset)]);
+}
+
+#[test]
+fn reply_of_a_snat_flow_returns_to_the_client() {
+    let mut table = table(4);
+    let original = key(IpProto::TCP, 1);
+    let reply = translated(&original, 5000);
+    let flow = NewFlow {
+        original,
+        reply,
+        timeouts: Timeouts::tcp(),
+        data: 1,
+    };
+    assert!(!table.contains(&reply));
+    let id = table.insert(flow, secs(0)).unwrap();
+    assert_eq!(table.lookup(&original), Some((id, Original)));
+    assert_eq!(table.lookup(&reply), Some((id, Reply)));
+    assert!(!table.contains(&original.inverted()) && !table.contains(&reply.inverted()));
+    let entry = table.get(id).unwrap();
+    assert!(entry.is_translated());
+    assert_eq!(entry.translated(Original), reply.inverted());
+    assert_eq!(entry.translated(Reply), original.inverted());
+
+    // The port is leased until the flow is gone, whatever the client.
+    let other = NewFlow {
+        original: key(IpProto::TCP, 2),
+        ..flow
+    };
+    assert_eq!(
+        table.insert(other, secs(0)),
+        Err(conntrack::InsertError::Collision)
+    );
+    assert!(!table.contains(&other.original));
+    let removed = table.remove(id, EndReason::Removed).unwrap();
+    assert_eq!(*removed.data(), 1);
+    assert!(!table.contains(&reply) && !table.contains(&original));
+    assert!(table.insert(other, secs(0)).is_ok());
+}
+
+#[test]
+fn a_flow_must_not_be_its_own_reply() {
+    let mut table = table(4);
+    let flow = new_flow(IpProto::TCP, 1);
+    let own = NewFlow {
+        reply: flow.original,
+        ..flow
+    };
+    assert_eq!(
+        table.insert(own, secs(0)),
+        Err(conntrack::InsertError::Collision)
+    );
+    assert!(table.insert(flow, secs(0)).is_ok());
+    assert_eq!(
+        table.insert(flow, secs(0)),
+        Err(conntrack::InsertError::Collision)
+    );
+    assert_eq!(table.stats().collisions, 2);
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn names_are_the_ones_operators_know() {
+    let names: Vec<_> = State::ALL.iter().map(State::to_string).collect();
+    assert_eq!(
+        names.join(" "),
+        "SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT LAST_ACK TIME_WAIT CLOSED \
+         UNREPLIED REPLIED"
+    );
+}
