@@ -6,6 +6,22 @@
 #include <string.h>
 #include <sys/types.h>
 
+/* The Rust side reads and writes these fields in place: their types must be what it takes them for. */
+#define FIELD_IS(field, type) \
+	_Static_assert(sizeof(((struct rte_mbuf *)0)->field) == sizeof(type), #field)
+FIELD_IS(buf_addr, void *);
+FIELD_IS(buf_len, uint16_t);
+FIELD_IS(data_off, uint16_t);
+FIELD_IS(data_len, uint16_t);
+FIELD_IS(pkt_len, uint32_t);
+FIELD_IS(nb_segs, uint16_t);
+FIELD_IS(port, uint16_t);
+FIELD_IS(ol_flags, uint64_t);
+FIELD_IS(vlan_tci, uint16_t);
+FIELD_IS(vlan_tci_outer, uint16_t);
+FIELD_IS(hash.rss, uint32_t);
+FIELD_IS(tx_offload, uint64_t);
+
 int shim_errno(void)
 {
 	return rte_errno;

@@ -29,7 +29,6 @@
 enum {
 	SHIM_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr),
 	SHIM_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off),
-	SHIM_MBUF_REFCNT = offsetof(struct rte_mbuf, refcnt),
 	SHIM_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
 	SHIM_MBUF_PORT = offsetof(struct rte_mbuf, port),
 	SHIM_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
@@ -39,7 +38,6 @@ enum {
 	SHIM_MBUF_RSS_HASH = offsetof(struct rte_mbuf, hash.rss),
 	SHIM_MBUF_VLAN_TCI_OUTER = offsetof(struct rte_mbuf, vlan_tci_outer),
 	SHIM_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
-	SHIM_MBUF_POOL = offsetof(struct rte_mbuf, pool),
 	SHIM_MBUF_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload),
 };
 

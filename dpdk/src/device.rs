@@ -132,11 +132,12 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         let result = self.call("closing", || {
+            // In the same step, as the number may be given out again at once.
+            self.eal.disclaim(self.id);
             // SAFETY: the port exists, and nothing else refers to it: a `Device` is owned once, and
             // a port's queues own it together.
             unsafe { sys::shim_device_remove(self.id) }
         });
-        self.eal.disclaim(self.id);
         if let Err(error) = result {
             tracing::warn!(%error, "a device was not closed cleanly");
         }

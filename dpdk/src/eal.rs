@@ -177,42 +177,39 @@ impl Eal {
         };
         let (c_arguments, c_name) = (as_c(&arguments)?, as_c(&name)?);
 
-        // PCI devices on the list were probed when EAL started.
-        if let Some(id) = port_by_name(&c_name) {
-            let pci = matches!(spec, PortSpec::Pci(_));
-            return match self.0.claim(id) {
-                true if pci => Ok(Device::new(Arc::clone(&self.0), id, name, spec.clone())),
-                claimed => {
-                    if claimed {
-                        self.0.disclaim(id);
-                    }
-                    Err(Error::NameInUse {
-                        spec: spec.to_string(),
-                        name,
-                    })
-                }
-            };
-        }
+        let taken = || Error::NameInUse {
+            spec: spec.to_string(),
+            name: name.clone(),
+        };
+        let is_pci = matches!(spec, PortSpec::Pci(_));
+        // Look-up, creation and claim are one step: a port's number may be given out again as soon
+        // as the port is gone.
         let (found, lines) = log::capture(|| {
+            match port_by_name(&c_name) {
+                // PCI devices on the list were probed when EAL started.
+                Some(id) if is_pci && self.0.claim(id) => return Ok(id),
+                Some(_) => return Err(-libc::EEXIST),
+                None => {}
+            }
             // SAFETY: EAL is initialised and the argument is a C string, which is copied.
             match unsafe { sys::rte_dev_probe(c_arguments.as_ptr()) } {
                 0 => port_by_name(&c_name).ok_or(-libc::ENODEV),
                 error => Err(error),
             }
+            .and_then(|id| {
+                if self.0.claim(id) {
+                    Ok(id)
+                } else {
+                    Err(-libc::EEXIST)
+                }
+            })
         });
         match found {
-            Ok(id) if self.0.claim(id) => {
+            Ok(id) => {
                 log::replay(&lines);
                 Ok(Device::new(Arc::clone(&self.0), id, name, spec.clone()))
             }
-            Ok(_) => Err(Error::NameInUse {
-                spec: spec.to_string(),
-                name,
-            }),
-            Err(code) if code == -libc::EEXIST => Err(Error::NameInUse {
-                spec: spec.to_string(),
-                name,
-            }),
+            Err(code) if code == -libc::EEXIST => Err(taken()),
             Err(code) => Err(Error::Attach {
                 spec: spec.to_string(),
                 source: os_error(code),
@@ -224,15 +221,11 @@ impl Eal {
     /// The device DPDK created under this name at the start ([`EalConfig::vdevs`]); `None` if there
     /// is none, or it has been taken.
     pub fn take_device(&self, name: &str) -> Option<Device> {
-        let id = port_by_name(&CString::new(name).ok()?)?;
-        self.0.claim(id).then(|| {
-            Device::new(
-                Arc::clone(&self.0),
-                id,
-                name.to_owned(),
-                PortSpec::Raw(name.to_owned()),
-            )
-        })
+        let c_name = CString::new(name).ok()?;
+        let claim = || port_by_name(&c_name).filter(|id| self.0.claim(*id));
+        let id = log::capture(claim).0?;
+        let spec = PortSpec::Raw(name.to_owned());
+        Some(Device::new(Arc::clone(&self.0), id, name.to_owned(), spec))
     }
 
     /// Makes the calling thread known to DPDK until the guard is dropped, so that it uses the

@@ -1,6 +1,7 @@
 //! One packet buffer, owned.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use arrayvec::ArrayVec;
@@ -21,6 +22,32 @@ pub struct Mbuf(NonNull<sys::rte_mbuf>);
 unsafe impl Send for Mbuf {}
 // SAFETY: shared references only read.
 unsafe impl Sync for Mbuf {}
+
+/// Offset of a field of type `T` in an mbuf.
+#[derive(Clone, Copy)]
+struct Field<T>(usize, PhantomData<T>);
+
+/// The fields in use, as the installed DPDK has them.
+mod field {
+    use super::{Field, PhantomData, sys};
+
+    const fn at<T>(offset: u32) -> Field<T> {
+        Field(offset as usize, PhantomData)
+    }
+
+    pub(super) const BUF_ADDR: Field<*mut u8> = at(sys::SHIM_MBUF_BUF_ADDR);
+    pub(super) const BUF_LEN: Field<u16> = at(sys::SHIM_MBUF_BUF_LEN);
+    pub(super) const DATA_OFF: Field<u16> = at(sys::SHIM_MBUF_DATA_OFF);
+    pub(super) const DATA_LEN: Field<u16> = at(sys::SHIM_MBUF_DATA_LEN);
+    pub(super) const PKT_LEN: Field<u32> = at(sys::SHIM_MBUF_PKT_LEN);
+    pub(super) const NB_SEGS: Field<u16> = at(sys::SHIM_MBUF_NB_SEGS);
+    pub(super) const PORT: Field<u16> = at(sys::SHIM_MBUF_PORT);
+    pub(super) const OL_FLAGS: Field<u64> = at(sys::SHIM_MBUF_OL_FLAGS);
+    pub(super) const VLAN_TCI: Field<u16> = at(sys::SHIM_MBUF_VLAN_TCI);
+    pub(super) const VLAN_TCI_OUTER: Field<u16> = at(sys::SHIM_MBUF_VLAN_TCI_OUTER);
+    pub(super) const RSS_HASH: Field<u32> = at(sys::SHIM_MBUF_RSS_HASH);
+    pub(super) const TX_OFFLOAD: Field<u64> = at(sys::SHIM_MBUF_TX_OFFLOAD);
+}
 
 /// Data bounds that lie outside the buffer, or an mbuf of several segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -101,27 +128,20 @@ impl Mbuf {
     }
 
     #[inline]
-    fn read<T: Copy>(&self, offset: u32) -> T {
-        // SAFETY: the mbuf is live and ours; callers pass the offset of a field of type `T`, which
-        // DPDK aligns naturally.
-        unsafe {
-            self.0
-                .as_ptr()
-                .cast::<u8>()
-                .add(offset as usize)
-                .cast::<T>()
-                .read()
-        }
+    fn read<T: Copy>(&self, field: Field<T>) -> T {
+        // SAFETY: the mbuf is live and ours; a `Field<T>` is the offset of a field of type `T`,
+        // which DPDK aligns naturally.
+        unsafe { self.0.as_ptr().cast::<u8>().add(field.0).cast::<T>().read() }
     }
 
     #[inline]
-    fn write<T: Copy>(&mut self, offset: u32, value: T) {
+    fn write<T: Copy>(&mut self, field: Field<T>, value: T) {
         // SAFETY: as in `read`, and `&mut self` makes this the only access.
         unsafe {
             self.0
                 .as_ptr()
                 .cast::<u8>()
-                .add(offset as usize)
+                .add(field.0)
                 .cast::<T>()
                 .write(value);
         }
@@ -130,8 +150,8 @@ impl Mbuf {
     /// The first segment's whole buffer, headroom and tailroom included.
     #[inline]
     pub fn buffer(&self) -> &[u8] {
-        let len: u16 = self.read(sys::SHIM_MBUF_BUF_LEN);
-        let address: *const u8 = self.read(sys::SHIM_MBUF_BUF_ADDR);
+        let len = self.read(field::BUF_LEN);
+        let address = self.read(field::BUF_ADDR);
         // SAFETY: `buf_addr` points to `buf_len` bytes of the mbuf's own memory, which came zeroed
         // from the kernel, and the returned borrow keeps the mbuf.
         unsafe { std::slice::from_raw_parts(address, usize::from(len)) }
@@ -140,8 +160,8 @@ impl Mbuf {
     /// The first segment's whole buffer, to write into.
     #[inline]
     pub fn buffer_mut(&mut self) -> &mut [u8] {
-        let len: u16 = self.read(sys::SHIM_MBUF_BUF_LEN);
-        let address: *mut u8 = self.read(sys::SHIM_MBUF_BUF_ADDR);
+        let len = self.read(field::BUF_LEN);
+        let address = self.read(field::BUF_ADDR);
         // SAFETY: as in `buffer`; nothing else refers to the buffer, since the reference count is 1.
         unsafe { std::slice::from_raw_parts_mut(address, usize::from(len)) }
     }
@@ -149,31 +169,31 @@ impl Mbuf {
     /// Where in the buffer the frame begins.
     #[inline]
     pub fn data_offset(&self) -> u16 {
-        self.read(sys::SHIM_MBUF_DATA_OFF)
+        self.read(field::DATA_OFF)
     }
 
     /// Bytes of the frame in the first segment: all of it when [`nb_segs`](Self::nb_segs) is 1.
     #[inline]
     pub fn data_len(&self) -> u16 {
-        self.read(sys::SHIM_MBUF_DATA_LEN)
+        self.read(field::DATA_LEN)
     }
 
     /// Bytes of the frame in all segments.
     #[inline]
     pub fn packet_len(&self) -> u32 {
-        self.read(sys::SHIM_MBUF_PKT_LEN)
+        self.read(field::PKT_LEN)
     }
 
     /// Segments the frame lies in. The packet path handles 1; see [`linearize`](Self::linearize).
     #[inline]
     pub fn nb_segs(&self) -> u16 {
-        self.read(sys::SHIM_MBUF_NB_SEGS)
+        self.read(field::NB_SEGS)
     }
 
     /// The port the frame came in by.
     #[inline]
     pub fn port(&self) -> u16 {
-        self.read(sys::SHIM_MBUF_PORT)
+        self.read(field::PORT)
     }
 
     /// The frame's bytes in the first segment; empty should a driver have got its bounds wrong.
@@ -199,7 +219,7 @@ impl Mbuf {
     /// nothing is changed then.
     #[inline]
     pub fn set_shape(&mut self, offset: u16, len: u16) -> Result<(), ShapeError> {
-        let buffer: u16 = self.read(sys::SHIM_MBUF_BUF_LEN);
+        let buffer = self.read(field::BUF_LEN);
         let segments = self.nb_segs();
         if u32::from(offset) + u32::from(len) > u32::from(buffer) || segments != 1 {
             return Err(ShapeError {
@@ -209,9 +229,9 @@ impl Mbuf {
                 segments,
             });
         }
-        self.write(sys::SHIM_MBUF_DATA_OFF, offset);
-        self.write(sys::SHIM_MBUF_DATA_LEN, len);
-        self.write(sys::SHIM_MBUF_PKT_LEN, u32::from(len));
+        self.write(field::DATA_OFF, offset);
+        self.write(field::DATA_LEN, len);
+        self.write(field::PKT_LEN, u32::from(len));
         Ok(())
     }
 
@@ -242,13 +262,13 @@ impl Mbuf {
     /// The raw `ol_flags`.
     #[inline]
     pub fn ol_flags(&self) -> u64 {
-        self.read(sys::SHIM_MBUF_OL_FLAGS)
+        self.read(field::OL_FLAGS)
     }
 
     /// The raw `vlan_tci`; meaningful only as [`rx_flags`](Self::rx_flags) says.
     #[inline]
     pub fn vlan_tci(&self) -> u16 {
-        self.read(sys::SHIM_MBUF_VLAN_TCI)
+        self.read(field::VLAN_TCI)
     }
 
     /// What the device found out about the frame.
@@ -261,7 +281,7 @@ impl Mbuf {
         RxFlags {
             vlan_stripped: (flags & sys::SHIM_RX_VLAN_STRIPPED != 0).then(|| self.vlan_tci()),
             qinq_stripped: (flags & sys::SHIM_RX_QINQ_STRIPPED != 0)
-                .then(|| self.read(sys::SHIM_MBUF_VLAN_TCI_OUTER)),
+                .then(|| self.read(field::VLAN_TCI_OUTER)),
             ip_checksum: match flags & sys::SHIM_RX_IP_CKSUM_MASK {
                 sys::SHIM_RX_IP_CKSUM_GOOD => ChecksumStatus::Good,
                 sys::SHIM_RX_IP_CKSUM_BAD => ChecksumStatus::Bad,
@@ -274,8 +294,7 @@ impl Mbuf {
                 sys::SHIM_RX_L4_CKSUM_NONE => ChecksumStatus::Absent,
                 _ => ChecksumStatus::Unknown,
             },
-            rss_hash: (flags & sys::SHIM_RX_RSS_HASH != 0)
-                .then(|| self.read(sys::SHIM_MBUF_RSS_HASH)),
+            rss_hash: (flags & sys::SHIM_RX_RSS_HASH != 0).then(|| self.read(field::RSS_HASH)),
         }
     }
 
@@ -284,28 +303,28 @@ impl Mbuf {
     #[inline]
     pub fn clear_flags(&mut self) {
         let kept = self.ol_flags() & sys::SHIM_MBUF_OWNERSHIP;
-        self.write(sys::SHIM_MBUF_OL_FLAGS, kept);
-        self.write(sys::SHIM_MBUF_TX_OFFLOAD, 0_u64);
+        self.write(field::OL_FLAGS, kept);
+        self.write(field::TX_OFFLOAD, 0);
     }
 
     /// Has the device insert an 802.1Q tag. Only on a port with
     /// [`Offloads::VLAN_INSERT`](crate::Offloads::VLAN_INSERT) enabled.
     #[inline]
     pub fn set_tx_vlan(&mut self, tci: u16) {
-        self.write(sys::SHIM_MBUF_VLAN_TCI, tci);
+        self.write(field::VLAN_TCI, tci);
         let flags = self.ol_flags();
-        self.write(sys::SHIM_MBUF_OL_FLAGS, flags | sys::SHIM_TX_VLAN);
+        self.write(field::OL_FLAGS, flags | sys::SHIM_TX_VLAN);
     }
 
     /// Has the device insert two tags. Only on a port with
     /// [`Offloads::QINQ_INSERT`](crate::Offloads::QINQ_INSERT) enabled.
     #[inline]
     pub fn set_tx_qinq(&mut self, outer_tci: u16, inner_tci: u16) {
-        self.write(sys::SHIM_MBUF_VLAN_TCI_OUTER, outer_tci);
-        self.write(sys::SHIM_MBUF_VLAN_TCI, inner_tci);
+        self.write(field::VLAN_TCI_OUTER, outer_tci);
+        self.write(field::VLAN_TCI, inner_tci);
         let flags = self.ol_flags();
         self.write(
-            sys::SHIM_MBUF_OL_FLAGS,
+            field::OL_FLAGS,
             flags | sys::SHIM_TX_QINQ | sys::SHIM_TX_VLAN,
         );
     }
@@ -333,8 +352,8 @@ impl Mbuf {
         let asked =
             sys::SHIM_TX_IPV4 | sys::SHIM_TX_IPV6 | sys::SHIM_TX_IP_CKSUM | sys::SHIM_TX_L4_MASK;
         let flags = self.ol_flags() & !asked;
-        self.write(sys::SHIM_MBUF_TX_OFFLOAD, lengths);
-        self.write(sys::SHIM_MBUF_OL_FLAGS, flags | l3 | l4);
+        self.write(field::TX_OFFLOAD, lengths);
+        self.write(field::OL_FLAGS, flags | l3 | l4);
         true
     }
 }
