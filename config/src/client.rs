@@ -247,6 +247,15 @@ pub enum Response {
 }
 
 impl Response {
+    /// The answer to a request that names no object and cannot be met.
+    pub fn refused(event: &str, errors: Vec<FieldError>) -> Self {
+        Self::Answer(Answer {
+            event: Some(event.to_owned()),
+            errors,
+            ..Answer::default()
+        })
+    }
+
     /// The line, with its newline.
     pub fn to_line(&self) -> String {
         // Serialising these types to memory cannot fail: no maps with keys that are not strings.

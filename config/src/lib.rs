@@ -11,6 +11,22 @@
 //! exception, in [`document`]). Every error names the field it is about, every input is bounded,
 //! and a wrong object never disturbs another one or its own last good version.
 //!
+//! ```
+//! use config::{Limits, document};
+//!
+//! let text = "
+//! apiVersion: k8s.f5net.com/v1
+//! kind: F5SPKVlan
+//! metadata: {name: external}
+//! spec: {name: external, tag: 100, interfaces: ['1.1'], selfip_v4s: [10.0.0.1], prefixlen_v4: 24}
+//! ";
+//! let (store, problems) = document::load(&document::read_text("site.yaml", text), Limits::default());
+//! assert!(problems.is_empty());
+//! let (config, states) = config::resolve(&store, 0);
+//! assert_eq!(config.vlans[0].self_ips(0).count(), 1);
+//! assert_eq!(states[0].reason(), "Programmed");
+//! ```
+//!
 //! * [`resource`]: one module per kind; extraction and validation of one object.
 //! * [`store`]: the last good version of every object.
 //! * [`resolve()`]: references followed, conflicts settled: a [`Config`] and a state per object.

@@ -44,7 +44,7 @@ fn every_case_of_the_json_suite_is_answered_as_its_name_says() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let bytes = fs::read(&path).unwrap();
-        if !name.ends_with(".json") {
+        if path.extension().is_none_or(|ext| ext != "json") {
             continue;
         }
         cases += 1;
@@ -60,10 +60,10 @@ fn every_case_of_the_json_suite_is_answered_as_its_name_says() {
             .collect();
         assert!(!text.is_empty(), "{name}");
         let read = text == ["kind: is required", "apiVersion: is required"];
-        match name.as_bytes()[0] {
-            b'y' => assert!(read, "{name}: {text:?}"),
-            b'n' => assert!(!read, "{name}: {text:?}"),
-            _ => {}
+        if name.starts_with("y_") {
+            assert!(read, "{name}: {text:?}");
+        } else if name.starts_with("n_") {
+            assert!(!read, "{name}: {text:?}");
         }
         for answer in answers(&bytes) {
             assert!(!answer.accepted, "{name}");

@@ -236,7 +236,9 @@ proptest! {
     ) {
         let mut text = String::new();
         for value in &values {
-            text.push_str(&if pretty { format!("{value:#}\n") } else { format!("{value}\n") });
+            let value = if pretty { format!("{value:#}") } else { value.to_string() };
+            text.push_str(&value);
+            text.push('\n');
         }
         let mut splitter = Splitter::new(1 << 20);
         let mut out = Vec::new();

@@ -364,19 +364,16 @@ fn the_older_of_two_virtual_servers_keeps_its_destination() {
         ));
         let (config, states) = resolve(&all, 0);
         let said = state(&states, "F5SPKIngressTCP", "anew");
-        match conflict {
-            Some(text) => {
-                assert_eq!(
-                    said,
-                    format!("Error Conflict: {text} F5SPKIngressTCP default/old")
-                );
-                assert_eq!(config.virtual_servers.len(), 1);
-                assert_eq!(config.virtual_servers[0].name, "default/old");
-            }
-            None => {
-                assert_eq!(said, "Programmed", "{old} {new}");
-                assert_eq!(config.virtual_servers.len(), 2);
-            }
+        if let Some(text) = conflict {
+            assert_eq!(
+                said,
+                format!("Error Conflict: {text} F5SPKIngressTCP default/old")
+            );
+            assert_eq!(config.virtual_servers.len(), 1);
+            assert_eq!(config.virtual_servers[0].name, "default/old");
+        } else {
+            assert_eq!(said, "Programmed", "{old} {new}");
+            assert_eq!(config.virtual_servers.len(), 2);
         }
     }
 }

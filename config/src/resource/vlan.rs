@@ -11,7 +11,7 @@ use crate::types::{AllowedProtocol, AllowedService, AutoLasthop, Encap, SpreadHa
 
 /// What an `F5SPKVlan` says; the fields are those of [`crate::Vlan`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, clippy::struct_excessive_bools)]
+#[allow(missing_docs)]
 pub struct VlanSpec {
     pub name: String,
     pub encap: Encap,

@@ -1,6 +1,8 @@
 //! Helpers shared by the tests of this crate.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
+pub mod feeder;
+
 use config::document::{self, Document};
 use config::{Config, Limits, ObjectState, Owner, Store};
 use serde_json::Value;
