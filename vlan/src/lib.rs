@@ -31,6 +31,8 @@ pub mod neighbor;
 pub mod owned;
 pub mod resolver;
 pub mod table;
+#[cfg(test)]
+mod testing;
 
 pub use answer::{Ignored, Outcome};
 pub use event::{Event, How};

@@ -307,3 +307,6 @@ impl Writer {
         self.table.slots.get(usize::try_from(at).ok()?)
     }
 }
+
+#[cfg(test)]
+mod tests;

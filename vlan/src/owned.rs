@@ -96,3 +96,50 @@ impl Owned {
         self.owners.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{EXTERNAL, vlan};
+
+    #[test]
+    fn a_self_ip_is_owned_on_its_own_vlan_only() {
+        let mut other = vlan(2, 200);
+        other.self_ips.clear();
+        let table = Table::new(vec![vlan(1, 100), other]).unwrap();
+        let owned = Owned::of_table(&table);
+        let addr = Addr::from_v4([192, 0, 2, 1]);
+        assert_eq!(owned.get(EXTERNAL, &addr), Some(Owner::SelfIp));
+        assert_eq!(owned.get(VlanIndex(2), &addr), None);
+        let link_local = Addr::from(std::net::IpAddr::from(
+            table.get(EXTERNAL).unwrap().link_local(),
+        ));
+        assert_eq!(link_local.to_string(), "fe80::5eff:fe00:101");
+        assert_eq!(owned.get(EXTERNAL, &link_local), Some(Owner::SelfIp));
+    }
+
+    #[test]
+    fn an_address_owned_twice_is_counted_once_and_stays_a_self_ip() {
+        let mut owned = Owned::new();
+        let ip: std::net::IpAddr = "192.0.2.10".parse().unwrap();
+        let addr = Addr::from(ip);
+        owned.insert(EXTERNAL, ip, Owner::Virtual);
+        assert_eq!(owned.get(EXTERNAL, &addr), Some(Owner::Virtual));
+        owned.insert(EXTERNAL, ip, Owner::SelfIp);
+        owned.insert(EXTERNAL, ip, Owner::Virtual);
+        owned.insert(VlanIndex(9), ip, Owner::Virtual);
+        assert_eq!(owned.len(), 2);
+        assert_eq!(
+            owned.iter().collect::<Vec<_>>(),
+            [
+                (EXTERNAL, addr, Owner::SelfIp),
+                (VlanIndex(9), addr, Owner::Virtual)
+            ]
+        );
+        assert_eq!(
+            owned.addresses(EXTERNAL).collect::<Vec<_>>(),
+            [(addr, Owner::SelfIp)]
+        );
+        assert_eq!(owned.addresses(VlanIndex(3)).count(), 0);
+    }
+}

@@ -191,7 +191,9 @@ pub struct Resolver {
 
 impl Resolver {
     /// Knows no VLAN and no neighbour.
-    pub fn new(config: ResolverConfig) -> Self {
+    pub fn new(mut config: ResolverConfig) -> Self {
+        // With no time between two looks at a neighbour, one poll would look for ever.
+        config.delay = config.delay.max(Duration::from_millis(1));
         Self {
             entries: Entries::new(&config),
             shared: Shared {

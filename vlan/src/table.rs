@@ -395,3 +395,6 @@ fn check(vlan: &Vlan) -> Result<(), TableError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
