@@ -305,3 +305,59 @@ fn a_tap_interface_appears_answers_and_goes() {
     assert_eq!(pool.in_use(), 0);
     open(spec, &pool);
 }
+
+#[test]
+fn checksums_are_computed_and_verified_by_a_port_that_can() {
+    if !own_namespace() {
+        return;
+    }
+    let pool = pool("checksum");
+    let config = PortConfig {
+        offloads: Offloads::CHECKSUMS,
+        ..PortConfig::default()
+    };
+    let mut port = EthPort::configure(attach("tap:tmm-tap1"), &config, &pool).unwrap();
+    assert!(
+        port.offloads()
+            .contains(Offloads::TX_UDP_CHECKSUM | Offloads::TX_IPV4_CHECKSUM)
+    );
+    port.start().unwrap();
+    let (mut rx, mut tx) = port.split().unwrap();
+    run("ip addr add 192.0.2.1/24 dev tmm-tap1");
+    run("ip link set tmm-tap1 up");
+    run("ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev tmm-tap1");
+    let socket = std::net::UdpSocket::bind("192.0.2.1:7000").unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+
+    // 192.0.2.9:9 to 192.0.2.1:7000, with both checksums left out.
+    let mut datagram = port.mac().unwrap().0.to_vec();
+    datagram.extend([2, 0, 0, 0, 0, 9, 8, 0]);
+    datagram.extend([
+        0x45, 0, 0, 33, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 9, 192, 0, 2, 1,
+    ]);
+    datagram.extend([0, 9, 0x1b, 0x58, 0, 13, 0, 0]);
+    datagram.extend(b"hello");
+    let mut buffer = [0; 64];
+    wait_until("datagram with computed checksums", || {
+        let mut request: Burst = [mbuf(&pool, &datagram)].into_iter().collect();
+        assert!(request[0].set_tx_checksum(14, 20, dpdk::TxL3::Ipv4, dpdk::TxL4::Udp));
+        tx[0].tx_burst(&mut request);
+        matches!(socket.recv_from(&mut buffer), Ok((5, from)) if from.to_string() == "192.0.2.9:9")
+    });
+    assert_eq!(&buffer[..5], b"hello");
+
+    // The kernel's answer comes with checksums the port has looked at.
+    let mut burst = Burst::new();
+    wait_until("verified answer", || {
+        socket.send_to(b"there", "192.0.2.9:9").unwrap();
+        rx[0].rx_burst(&mut burst);
+        burst.drain(..).any(|mbuf| {
+            mbuf.data().get(23) == Some(&17)
+                && mbuf.rx_flags().ip_checksum == dpdk::ChecksumStatus::Good
+                && mbuf.rx_flags().l4_checksum == dpdk::ChecksumStatus::Good
+        })
+    });
+    assert_eq!(tx[0].rejected_packets(), 0);
+}
