@@ -1,0 +1,159 @@
+//! Announcing, defending and configuration changes.
+
+use super::*;
+
+const ARP_HERE: &str = "ff:ff:ff:ff:ff:ff arp who has 203.0.113.10 tell 203.0.113.10";
+const ND_HERE: &str = "33:33:00:00:00:01 ff02::1 nd 2001:db8:f::10 is here, says 2001:db8:f::10";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_newly_owned_address_is_announced_thrice_a_second_apart() {
+    for (virtual_address, frame) in [("203.0.113.10", ARP_HERE), ("2001:db8:f::10", ND_HERE)] {
+        let mut bench = Bench::new();
+        bench
+            .owned
+            .insert(EXTERNAL, ip(virtual_address), Owner::Virtual);
+        bench.configure();
+        let expected = [0, 1000, 2000].map(|at| (at, frame.to_owned()));
+        assert_eq!(bench.pass(30.0), expected);
+        bench.configure();
+        assert_eq!(bench.pass(30.0), [], "no news, no announcement");
+    }
+}
+
+#[test]
+fn self_ips_are_announced_at_the_start_and_link_local_addresses_never() {
+    let mut bench = Bench::new();
+    let mut fresh = Resolver::new(ResolverConfig::default());
+    fresh.set_vlans(&bench.table, &bench.owned, bench.now);
+    bench.resolver = fresh;
+    assert_eq!(
+        bench.sent(),
+        [
+            "ff:ff:ff:ff:ff:ff arp who has 192.0.2.1 tell 192.0.2.1",
+            "33:33:00:00:00:01 ff02::1 nd 2001:db8::1 is here, says 2001:db8::1",
+        ]
+    );
+}
+
+#[test]
+fn an_address_given_up_is_not_announced_any_more() {
+    let mut bench = Bench::new();
+    let before = bench.owned.clone();
+    bench
+        .owned
+        .insert(EXTERNAL, ip("203.0.113.10"), Owner::Virtual);
+    bench.configure();
+    assert_eq!(bench.sent(), [ARP_HERE]);
+    bench.owned = before;
+    bench.configure();
+    assert_eq!(bench.pass(10.0), []);
+    bench
+        .owned
+        .insert(EXTERNAL, ip("203.0.113.10"), Owner::Virtual);
+    bench.configure();
+    assert_eq!(bench.pass(10.0).len(), 3, "taken again, announced again");
+}
+
+#[test]
+fn a_new_mac_address_is_announced_for_all_and_forgets_the_neighbors() {
+    let mut bench = Bench::new();
+    bench.resolve(V4);
+    let mut moved = vlan(EXTERNAL.0, 100);
+    moved.ports.reverse();
+    bench.table = Table::new(vec![moved]).unwrap();
+    bench.configure();
+    assert_eq!(bench.pass(10.0).len(), 2 * 3);
+    assert_eq!(bench.state(V4), None);
+}
+
+#[test]
+fn a_link_that_comes_up_is_told_again() {
+    let mut bench = Bench::new();
+    bench.resolver.announce(EXTERNAL, bench.now);
+    assert_eq!(bench.pass(10.0).len(), 2 * 3);
+    bench.resolver.announce(VlanIndex(77), bench.now);
+    assert_eq!(bench.pass(10.0), []);
+}
+
+#[test]
+fn a_configuration_change_keeps_the_neighbors_that_are_still_on_link() {
+    let mut bench = Bench::new();
+    bench.resolve(V4);
+    bench.resolve(V6);
+    bench.resolve("192.0.2.50");
+    let neighbor = bench.lookup(V4).unwrap();
+    let mut changed = vlan(EXTERNAL.0, 100);
+    changed.self_ips.retain(|ip| ip.addr.is_ipv4());
+    changed.mtu = 9000;
+    bench.table = Table::new(vec![changed]).unwrap();
+    bench.owned = Owned::of_table(&bench.table);
+    bench
+        .owned
+        .insert(EXTERNAL, ip("192.0.2.50"), Owner::Virtual);
+    bench.configure();
+    assert_eq!(
+        bench.resolver.neighbors().mac(neighbor),
+        Resolution::Reachable(PEER)
+    );
+    assert_eq!(bench.state(V6), None, "off-link now");
+    assert_eq!(bench.state("192.0.2.50"), None, "ours now");
+    bench.table = Table::new(vec![]).unwrap();
+    bench.owned = Owned::new();
+    bench.configure();
+    assert_eq!(bench.resolver.neighbors().mac(neighbor), Resolution::Stale);
+    assert_eq!(bench.resolver.next_deadline(), None);
+}
+
+#[test]
+fn an_index_that_names_another_vlan_forgets_its_neighbors() {
+    let mut bench = Bench::new();
+    bench.resolve(V4);
+    let mut other = vlan(EXTERNAL.0, 100);
+    other.name = "another".into();
+    bench.table = Table::new(vec![other]).unwrap();
+    bench.configure();
+    assert_eq!(bench.state(V4), None);
+}
+
+#[test]
+fn a_conflict_is_recorded_and_the_address_defended_once_per_ten_seconds() {
+    let mut bench = Bench::new();
+    bench
+        .owned
+        .insert(EXTERNAL, ip("203.0.113.10"), Owner::Virtual);
+    bench.configure();
+    bench.pass(10.0);
+    let first_seen = bench.now;
+    let conflict = |mac| Event::Conflict {
+        vlan: EXTERNAL,
+        addr: addr("203.0.113.10"),
+        mac,
+    };
+    let mut defended = vec![];
+    for _ in 0..30 {
+        bench.event(conflict(PEER));
+        defended.extend(bench.pass(1.0));
+    }
+    assert_eq!(defended, vec![(0, ARP_HERE.to_owned()); 3]);
+    bench.event(conflict(OTHER));
+    assert_eq!(
+        bench.resolver.conflicts(),
+        [Conflict {
+            vlan: EXTERNAL,
+            addr: addr("203.0.113.10"),
+            mac: OTHER,
+            count: 31,
+            first_seen,
+            last_seen: bench.now,
+        }]
+    );
+    bench.owned = Owned::of_table(&bench.table);
+    bench.configure();
+    assert_eq!(bench.resolver.conflicts(), [], "no longer ours");
+    bench.event(conflict(PEER));
+    assert_eq!(bench.resolver.conflicts(), []);
+}
