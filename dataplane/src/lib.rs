@@ -11,15 +11,20 @@
 //! - [`control`]: configuration, neighbours, and the socket;
 //! - [`rig`]: all of it in memory, for replay, tests, fuzzing and benches.
 
+pub mod cli;
 pub mod command;
 pub mod compile;
 pub mod control;
 pub mod counters;
+#[cfg(feature = "dpdk")]
+pub mod dpdk_port;
 pub mod memory;
 pub mod pipeline;
 pub mod port;
 pub mod rig;
 pub mod routes;
+#[cfg(feature = "dpdk")]
+pub mod run;
 pub mod tables;
 pub mod verdict;
 pub mod worker;

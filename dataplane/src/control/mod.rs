@@ -68,7 +68,7 @@ pub struct Control {
 }
 
 /// What the devices say of a port besides what the tables know: driver, link, their own counters.
-pub type PortFacts = Box<dyn Fn(net::PortId) -> show::Row + Send>;
+pub type PortFacts = Box<dyn Fn(net::PortId) -> show::Row>;
 
 impl Control {
     /// A control side with an empty configuration, and what each worker needs of it.

@@ -1,0 +1,117 @@
+//! A port on one DPDK queue pair.
+
+use arrayvec::ArrayVec;
+use dpdk::{ChecksumStatus, Mbuf, Mempool, RxQueue, TxQueue};
+use net::{Packet, RxChecksum, RxMeta, Shape};
+
+use crate::port::{BURST, Burst, Frame, Port};
+
+/// An mbuf as the pipeline sees it.
+pub struct DpdkFrame {
+    mbuf: Mbuf,
+    rx: RxMeta,
+}
+
+impl Frame for DpdkFrame {
+    #[inline]
+    fn packet(&mut self) -> Packet<'_> {
+        let (start, len) = (self.mbuf.data_offset(), self.mbuf.data_len());
+        Packet::new(
+            self.mbuf.buffer_mut(),
+            usize::from(start),
+            usize::from(len),
+            self.rx,
+        )
+    }
+
+    #[inline]
+    fn set_shape(&mut self, shape: Shape) {
+        let start = u16::try_from(shape.start).unwrap_or(u16::MAX);
+        let len = u16::try_from(shape.len).unwrap_or(u16::MAX);
+        // A shape that the pipeline made lies in the buffer it was given.
+        let fits = self.mbuf.set_shape(start, len);
+        debug_assert!(fits.is_ok());
+        // What the receiving device said is no longer true of the frame.
+        self.rx = RxMeta::default();
+        self.mbuf.clear_flags();
+        if let Some(tci) = shape.insert_tci {
+            self.mbuf.set_tx_vlan(tci);
+        }
+    }
+}
+
+/// One receive and one transmit queue of a port, for one worker.
+pub struct DpdkPort {
+    rx: RxQueue,
+    tx: TxQueue,
+    pool: Mempool,
+    received: ArrayVec<Mbuf, BURST>,
+    sending: ArrayVec<Mbuf, BURST>,
+}
+
+impl DpdkPort {
+    /// A port on these queues; frames of our own come from `pool`.
+    pub fn new(rx: RxQueue, tx: TxQueue, pool: Mempool) -> Self {
+        Self {
+            rx,
+            tx,
+            pool,
+            received: ArrayVec::new(),
+            sending: ArrayVec::new(),
+        }
+    }
+}
+
+impl Port for DpdkPort {
+    type Frame = DpdkFrame;
+
+    #[inline]
+    fn rx_burst(&mut self, into: &mut Burst<DpdkFrame>) {
+        self.rx.rx_burst(&mut self.received);
+        for mut mbuf in self.received.drain(..) {
+            let flags = mbuf.rx_flags();
+            let rx = RxMeta {
+                // Of two stripped tags the outer one is the service tag; the device has then taken
+                // both, and the inner one is put back by `restore_inner`.
+                stripped_tci: flags.vlan_stripped,
+                ip_checksum: checksum(flags.ip_checksum),
+                l4_checksum: checksum(flags.l4_checksum),
+            };
+            // The pipeline works on one segment. A frame that does not fit into one is cut to its
+            // first, and its length then contradicts its IP header: a counted drop.
+            mbuf.linearize();
+            if into.try_push(DpdkFrame { mbuf, rx }).is_err() {
+                break;
+            }
+        }
+    }
+
+    #[inline]
+    fn tx_burst(&mut self, frames: &mut Burst<DpdkFrame>) {
+        self.sending
+            .extend(frames.drain(..).map(|frame| frame.mbuf));
+        self.tx.tx_burst(&mut self.sending);
+        // What was not sent goes back to the caller, in order.
+        frames.extend(self.sending.drain(..).map(|mbuf| DpdkFrame {
+            mbuf,
+            rx: RxMeta::default(),
+        }));
+    }
+
+    fn frame(&mut self, octets: &[u8]) -> Option<DpdkFrame> {
+        let mut mbuf = self.pool.alloc()?;
+        mbuf.copy_from(octets).ok()?;
+        Some(DpdkFrame {
+            mbuf,
+            rx: RxMeta::default(),
+        })
+    }
+}
+
+const fn checksum(status: ChecksumStatus) -> RxChecksum {
+    match status {
+        ChecksumStatus::Good => RxChecksum::Good,
+        ChecksumStatus::Bad => RxChecksum::Bad,
+        ChecksumStatus::Unknown | ChecksumStatus::Absent => RxChecksum::Unknown,
+    }
+}

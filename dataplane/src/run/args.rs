@@ -1,0 +1,283 @@
+//! What `tmm run` can be told, on the command line or by environment variables.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use dpdk::PortSpec;
+use net::PortId;
+
+use crate::compile::parse_interface;
+
+/// Starts the dataplane on its ports and keeps it running until SIGTERM or SIGINT.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Port specifications:
+  af_packet:eth1             a kernel interface, by packet socket: works everywhere
+  af_xdp:eth1                a kernel interface, by AF_XDP: faster, needs driver support
+  tap:name                   a new kernel interface of that name
+  memif:/path[,role=server]  shared memory with another process (VPP, another DPDK)
+  pcap:in.pcap,out.pcap      capture files; either may be left out
+  pci:0000:3b:02.0           a NIC or SR-IOV virtual function bound to vfio-pci
+  net_…                      any DPDK virtual device, as DPDK writes it
+
+Example:
+  tmm run --port 1.1=af_packet:eth1 --port 1.2=af_packet:eth2 --config resources.yaml")]
+pub struct RunArgs {
+    /// A port and what it is, such as 1.1=af_packet:eth1; once for each port, from 1.1 on
+    #[arg(
+        long = "port",
+        value_name = "1.N=SPEC",
+        env = "TMM_PORTS",
+        value_delimiter = ';',
+        required = true
+    )]
+    pub ports: Vec<PortArg>,
+
+    /// How many workers poll the ports
+    #[arg(long, env = "TMM_WORKERS", value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: u16,
+
+    /// Unix socket that takes configuration and answers tmmctl; "none" for none
+    #[arg(
+        long,
+        env = "TMM_CONFIG_SOCKET",
+        value_name = "PATH",
+        default_value = "/run/tmm/config.sock"
+    )]
+    pub config_socket: PathBuf,
+
+    /// Permissions of that socket, in octal
+    #[arg(
+        long,
+        env = "TMM_CONFIG_SOCKET_MODE",
+        value_name = "MODE",
+        default_value = "0600"
+    )]
+    pub config_socket_mode: Mode,
+
+    /// Files or directories of custom resources to start with
+    #[arg(long = "config", env = "TMM_CONFIG", value_name = "FILE", value_delimiter = ',', num_args = 1..)]
+    pub config: Vec<PathBuf>,
+
+    /// Which position of each list of self IPs is ours, from 0; by default the number at the end of
+    /// POD_NAME, else 0
+    #[arg(long, env = "TMM_REPLICA", value_name = "N")]
+    pub replica: Option<usize>,
+
+    /// Name of the pod, whose ordinal is the replica
+    #[arg(long, env = "POD_NAME", value_name = "NAME", hide = true)]
+    pub pod_name: Option<String>,
+
+    /// MTU of VLANs that name none, octets
+    #[arg(long, env = "TMM_DEFAULT_MTU", value_name = "OCTETS", default_value_t = 1500,
+        value_parser = clap::value_parser!(u16).range(1280..=9000))]
+    pub default_mtu: u16,
+
+    /// MTU of the ports, octets: no VLAN's can be larger. By default that of the VLANs that name none
+    #[arg(long, env = "TMM_PORT_MTU", value_name = "OCTETS",
+        value_parser = clap::value_parser!(u16).range(1280..=9000))]
+    pub port_mtu: Option<u16>,
+
+    /// The most flows tracked
+    #[arg(long, env = "TMM_FLOW_CAPACITY", value_name = "N", default_value_t = 262_144,
+        value_parser = clap::value_parser!(u32).range(16..=67_108_864))]
+    pub flow_capacity: u32,
+
+    /// Whether packet memory comes from hugepages
+    #[arg(
+        long,
+        env = "TMM_HUGEPAGES",
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
+    pub hugepages: Hugepages,
+
+    /// Frames that may be in memory at once; by default what the ports' queues need
+    #[arg(long, env = "TMM_MBUFS", value_name = "N",
+        value_parser = clap::value_parser!(u32).range(512..=8_388_607))]
+    pub mbufs: Option<u32>,
+
+    /// CPUs of the workers, such as 2 or 0,2 or 2-3; by default the kernel chooses
+    #[arg(long, env = "PAL_CPU_SET", value_name = "LIST")]
+    pub cpus: Option<CpuList>,
+
+    /// What a worker does that finds no frames: sleep for some microseconds after a while, or always
+    /// poll
+    #[arg(long, env = "TMM_IDLE", value_name = "HOW", default_value = "sleep")]
+    pub idle: Idle,
+
+    /// Take in frames for any MAC address
+    #[arg(long, env = "TMM_PROMISCUOUS")]
+    pub promiscuous: bool,
+
+    /// What is logged: a level (error, warn, info, debug, trace) or directives such as info,dpdk=debug
+    #[arg(long, env = "TMM_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+
+    /// How it is logged
+    #[arg(
+        long,
+        env = "TMM_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "human"
+    )]
+    pub log_format: LogFormat,
+
+    /// One more argument for DPDK's EAL; may be repeated
+    #[arg(long = "eal-arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub eal_args: Vec<String>,
+}
+
+impl RunArgs {
+    /// The replica index: given, or the ordinal of the pod's name (StatefulSet), or 0.
+    pub fn replica(&self) -> usize {
+        let ordinal = || self.pod_name.as_ref()?.rsplit_once('-')?.1.parse().ok();
+        self.replica.or_else(ordinal).unwrap_or(0)
+    }
+
+    /// The path of the config socket, if there is to be one.
+    pub fn socket(&self) -> Option<&PathBuf> {
+        let none =
+            self.config_socket.as_os_str().is_empty() || self.config_socket.as_os_str() == "none";
+        (!none).then_some(&self.config_socket)
+    }
+}
+
+/// One `--port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortArg {
+    /// Which port.
+    pub id: PortId,
+    /// What it is.
+    pub spec: PortSpec,
+}
+
+impl FromStr for PortArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, spec) = text
+            .split_once('=')
+            .ok_or_else(|| "expected PORT=SPEC, such as 1.1=af_packet:eth1".to_owned())?;
+        let id = parse_interface(name.trim())
+            .ok_or_else(|| format!("\"{name}\" is not a port: they are 1.1, 1.2, … 1.255"))?;
+        let spec = spec
+            .parse()
+            .map_err(|error: dpdk::SpecError| error.to_string())?;
+        Ok(Self { id, spec })
+    }
+}
+
+/// Permissions of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode(pub u32);
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mode = u32::from_str_radix(text.trim_start_matches("0o"), 8).ok();
+        let mode = mode.filter(|mode| *mode <= 0o777);
+        mode.map(Self)
+            .ok_or_else(|| "expected permissions in octal, such as 0600".to_owned())
+    }
+}
+
+/// A list of CPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpuList(pub Vec<usize>);
+
+impl FromStr for CpuList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut cpus = Vec::new();
+        for part in text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
+            let number = |text: &str| text.trim().parse::<usize>().ok().filter(|cpu| *cpu < 4096);
+            let range = match part.split_once('-') {
+                Some((from, to)) => number(from).zip(number(to)),
+                None => number(part).map(|cpu| (cpu, cpu)),
+            };
+            let (from, to) = range
+                .filter(|(from, to)| from <= to)
+                .ok_or_else(|| format!("\"{part}\" is neither a CPU nor a range of CPUs"))?;
+            cpus.extend(from..=to);
+        }
+        if cpus.is_empty() {
+            Err("no CPU in the list".to_owned())
+        } else {
+            Ok(Self(cpus))
+        }
+    }
+}
+
+/// Whether packet memory comes from hugepages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Hugepages {
+    /// If enough of them are free
+    Auto,
+    /// Never
+    Never,
+    /// Or the start fails
+    Required,
+}
+
+/// What an idle worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Idle {
+    /// Sleeps for some microseconds after a while without frames
+    Sleep,
+    /// Always polls: the lowest latency, and a whole CPU
+    Spin,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Human,
+    /// One JSON object per line
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read_with_their_specification() {
+        let port: PortArg = "1.2=af_packet:eth1".parse().unwrap();
+        assert_eq!(port.id, PortId(1));
+        for bad in [
+            "eth1",
+            "2.1=null",
+            "1.0=null",
+            "1.256=null",
+            "1.1=nonsense:x",
+        ] {
+            assert!(bad.parse::<PortArg>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn cpu_lists_are_read_as_the_kernel_writes_them() {
+        assert_eq!("0,2-4".parse(), Ok(CpuList(vec![0, 2, 3, 4])));
+        for bad in ["", "a", "3-1", "1-", "99999"] {
+            assert!(bad.parse::<CpuList>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn socket_modes_are_octal() {
+        assert_eq!("0600".parse(), Ok(Mode(0o600)));
+        assert_eq!("660".parse(), Ok(Mode(0o660)));
+        assert!("0o1777".parse::<Mode>().is_err());
+        assert!("rw".parse::<Mode>().is_err());
+    }
+}

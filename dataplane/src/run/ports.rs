@@ -1,0 +1,258 @@
+//! The ports of `tmm run`: DPDK started, devices opened, links watched, everything given back.
+
+use std::collections::BTreeMap;
+
+use dpdk::{
+    Eal, EalConfig, EthPort, HugePages, LogLevel, Mempool, MempoolConfig, Offloads, PortConfig,
+    PortSpec, VdevOptions,
+};
+use net::PortId;
+use serde_json::json;
+use tracing::{info, warn};
+
+use super::RunError;
+use super::args::{Hugepages, PortArg, RunArgs};
+use crate::control::show::Row;
+use crate::dpdk_port::DpdkPort;
+use crate::tables::PortInfo;
+
+/// Frames a queue holds in each direction.
+const DESCRIPTORS: u16 = 1024;
+/// Mbufs for bursts under way, frames that wait for neighbours, and caches, beside the queues'.
+const SPARE_MBUFS: u32 = 2048;
+/// Memory DPDK needs beside the mempool, MiB.
+const EAL_MIB: u64 = 48;
+
+/// Everything of DPDK, in the order it must go.
+pub struct Ports {
+    ports: Vec<EthPort>,
+    infos: Vec<PortInfo>,
+    links: Vec<Option<bool>>,
+    pool: Mempool,
+    eal: Eal,
+}
+
+/// Starts DPDK and opens the ports; gives the queues for the one worker.
+pub fn open(args: &RunArgs) -> Result<(Ports, Vec<DpdkPort>), RunError> {
+    let specs = in_order(&args.ports)?;
+    let mtu = args
+        .port_mtu
+        .unwrap_or(args.default_mtu)
+        .max(args.default_mtu);
+    let data_room = specs
+        .iter()
+        .map(|spec| spec.data_room(mtu))
+        .max()
+        .unwrap_or(2048);
+    let held: u32 = specs
+        .iter()
+        .map(|s| s.held_mbufs(1, DESCRIPTORS, DESCRIPTORS))
+        .sum();
+    let pool_config = MempoolConfig {
+        data_room,
+        // One less than a power of two wastes the least memory.
+        ..MempoolConfig::new(
+            "tmm",
+            args.mbufs
+                .unwrap_or_else(|| (held + SPARE_MBUFS).next_power_of_two() - 1),
+        )
+    };
+    let memory_mib = pool_config.memory_bytes().div_ceil(1 << 20) + EAL_MIB;
+    let eal = Eal::init(&EalConfig {
+        program: "tmm".to_owned(),
+        memory_mib: u32::try_from(memory_mib).ok(),
+        hugepages: match args.hugepages {
+            Hugepages::Auto => HugePages::Auto,
+            Hugepages::Never => HugePages::Never,
+            Hugepages::Required => HugePages::Required,
+        },
+        pci_allow: specs
+            .iter()
+            .filter_map(|spec| match spec {
+                PortSpec::Pci(address) => Some(*address),
+                _ => None,
+            })
+            .collect(),
+        vdevs: Vec::new(),
+        cpus: Vec::new(),
+        log_level: LogLevel::Notice,
+        extra_args: args.eal_args.clone(),
+    })?;
+    info!(
+        memory_mib,
+        hugepages = eal.uses_hugepages(),
+        mbufs = pool_config.count,
+        "packet memory"
+    );
+    let pool = Mempool::new(&eal, &pool_config)?;
+    let mut opened = Ports {
+        ports: Vec::new(),
+        infos: Vec::new(),
+        links: Vec::new(),
+        pool,
+        eal,
+    };
+    let mut queues = Vec::new();
+    for (index, spec) in specs.iter().enumerate() {
+        let id = PortId(u8::try_from(index).unwrap_or(u8::MAX));
+        let queue = opened
+            .open_port(id, spec, mtu, args.promiscuous)
+            .map_err(|source| RunError::Port {
+                port: id.to_string(),
+                source,
+            })?;
+        queues.push(queue);
+    }
+    Ok((opened, queues))
+}
+
+/// The specifications by port number; each port once, without a gap.
+fn in_order(args: &[PortArg]) -> Result<Vec<PortSpec>, RunError> {
+    let mut by_id: BTreeMap<PortId, PortSpec> = BTreeMap::new();
+    for arg in args {
+        if by_id.insert(arg.id, arg.spec.clone()).is_some() {
+            return Err(RunError::Usage(format!("port {} is given twice", arg.id)));
+        }
+    }
+    for (index, id) in by_id.keys().enumerate() {
+        if usize::from(id.0) != index {
+            let missing = PortId(u8::try_from(index).unwrap_or(u8::MAX));
+            return Err(RunError::Usage(format!(
+                "port {id} is given, but not port {missing}"
+            )));
+        }
+    }
+    Ok(by_id.into_values().collect())
+}
+
+impl Ports {
+    fn open_port(
+        &mut self,
+        id: PortId,
+        spec: &PortSpec,
+        mtu: u16,
+        promiscuous: bool,
+    ) -> Result<DpdkPort, dpdk::Error> {
+        let device = self.eal.attach(spec, &VdevOptions { mtu, queues: 1 })?;
+        let wanted = Offloads::VLAN_INSERT
+            | Offloads::VLAN_STRIP
+            | Offloads::RX_IPV4_CHECKSUM
+            | Offloads::RX_TCP_CHECKSUM
+            | Offloads::RX_UDP_CHECKSUM;
+        let config = PortConfig {
+            rx_desc: DESCRIPTORS,
+            tx_desc: DESCRIPTORS,
+            mtu,
+            promiscuous,
+            offloads: wanted,
+            ..PortConfig::default()
+        };
+        let mut port = EthPort::configure(device, &config, &self.pool)?;
+        port.start()?;
+        let (mut rx, mut tx) = port.split()?;
+        let (rx, tx) = (rx.pop(), tx.pop());
+        let info = PortInfo {
+            id,
+            mac: port.mac()?,
+            mtu,
+            inserts_tag: port.offloads().contains(Offloads::VLAN_INSERT),
+        };
+        let offloads: Vec<&str> = port.offloads().names().collect();
+        info!(
+            port = %id,
+            device = %spec,
+            driver = port.driver_name(),
+            mac = %info.mac,
+            mtu,
+            offloads = %offloads.join(","),
+            "port open"
+        );
+        let queue = match (rx, tx) {
+            (Some(rx), Some(tx)) => DpdkPort::new(rx, tx, self.pool.clone()),
+            _ => {
+                return Err(dpdk::Error::BadConfig(format!(
+                    "the port {spec} has no queue"
+                )));
+            }
+        };
+        self.ports.push(port);
+        self.infos.push(info);
+        self.links.push(None);
+        Ok(queue)
+    }
+
+    /// DPDK.
+    pub fn eal(&self) -> Eal {
+        self.eal.clone()
+    }
+
+    /// What the tables must know of the ports.
+    pub fn infos(&self) -> Vec<PortInfo> {
+        self.infos.clone()
+    }
+
+    /// What a device says of itself, for `tmmctl show ports`.
+    pub fn facts(&self, id: PortId) -> Row {
+        let mut row = Row::new();
+        let Some(port) = self.ports.get(usize::from(id.0)) else {
+            return row;
+        };
+        let offloads: Vec<&str> = port.offloads().names().collect();
+        row.insert("device".to_owned(), json!(port.device().spec().to_string()));
+        row.insert("driver".to_owned(), json!(port.driver_name()));
+        row.insert("offloads".to_owned(), json!(offloads));
+        if let Ok(link) = port.link() {
+            row.insert(
+                "link".to_owned(),
+                json!(if link.up { "up" } else { "down" }),
+            );
+            row.insert("speedMbps".to_owned(), json!(link.speed_mbps));
+        }
+        if let Ok(stats) = port.stats() {
+            row.insert("rxMissed".to_owned(), json!(stats.rx_missed_packets));
+            row.insert("rxErrors".to_owned(), json!(stats.rx_error_packets));
+            row.insert("txErrors".to_owned(), json!(stats.tx_error_packets));
+            row.insert("rxNoBuffer".to_owned(), json!(stats.rx_nombuf_total));
+        }
+        row
+    }
+
+    /// Says when a link has gone up or down.
+    pub fn watch_links(&mut self) {
+        for (port, (info, seen)) in self
+            .ports
+            .iter()
+            .zip(self.infos.iter().zip(&mut self.links))
+        {
+            let Ok(link) = port.link() else { continue };
+            if *seen != Some(link.up) {
+                if link.up {
+                    info!(port = %info.id, speed_mbps = link.speed_mbps, "link up");
+                } else {
+                    warn!(port = %info.id, "link down");
+                }
+                *seen = Some(link.up);
+            }
+        }
+    }
+
+    /// Stops and closes the ports, and says if a buffer is missing.
+    pub fn close(self) {
+        let Self {
+            ports, pool, eal, ..
+        } = self;
+        for mut port in ports {
+            if let Err(error) = port.stop() {
+                warn!(%error, "port not stopped");
+            }
+        }
+        let missing = pool.in_use();
+        if missing == 0 {
+            info!("every buffer is back in its pool");
+        } else {
+            warn!(missing, "buffers are missing from the pool");
+        }
+        drop(pool);
+        drop(eal);
+    }
+}
