@@ -33,6 +33,8 @@ pub fn ethernet(dst: MacAddr, src: MacAddr, encap: Encap, kind: u16, l3: &[u8]) 
 /// octets is cut.
 pub fn ip(key: &FlowKey, ttl: u8, segment: &[u8]) -> Vec<u8> {
     let clip = |len: usize| u16::try_from(len).unwrap_or(u16::MAX);
+    let room = usize::from(u16::MAX) - if key.src.is_v4() { 20 } else { 0 };
+    let segment = segment.get(..room).unwrap_or(segment);
     let mut out;
     if key.src.is_v4() {
         let mut header = Ipv4 {

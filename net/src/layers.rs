@@ -214,6 +214,7 @@ impl Layers {
         let mut at = self.l3 + 40;
         let mut next = ip.next;
         let packet_bytes = frame.get(..end).ok_or(ParseError::BadIpHeader)?;
+        let mut fragment_headers = 0;
         for depth in 0.. {
             if !is_extension(next) {
                 break;
@@ -227,10 +228,17 @@ impl Layers {
                 .ok_or(ParseError::BadExtensionHeader)?;
             let len = match next {
                 44 => {
+                    // A second one would overrule the first (RFC 8200 section 4.1: once at most).
+                    fragment_headers += 1;
+                    if fragment_headers > 1 {
+                        return Err(ParseError::BadExtensionHeader);
+                    }
                     let field = u16::from_be_bytes([header[2], header[3]]);
                     self.fragment = fragment_kind(field >> 3, field & 1 != 0);
                     8
                 }
+                // Twelve octets are fixed (RFC 4302 section 2).
+                51 if header[1] == 0 => return Err(ParseError::BadExtensionHeader),
                 51 => (usize::from(header[1]) + 2) * 4,
                 _ => (usize::from(header[1]) + 1) * 8,
             };
@@ -293,7 +301,10 @@ impl Layers {
                 (sport, dport) = (L4Port(sctp.sport.get()), L4Port(sctp.dport.get()));
                 self.payload = self.l4 + 12;
             }
-            IpProto::ICMP | IpProto::ICMPV6 => {
+            // ICMP of the other family means nothing: it is opaque like any unknown protocol.
+            IpProto::ICMP | IpProto::ICMPV6
+                if (proto == IpProto::ICMP) == (self.network == Network::Ipv4) =>
+            {
                 let icmp: &Icmp = view(segment, 0).ok_or(cut)?;
                 self.icmp_type = icmp.kind;
                 // Echo request and reply have an identifier, which stands in for both ports.
@@ -389,6 +400,8 @@ fn tags(packet: &Packet<'_>, frame: &[u8], first: u16) -> Result<(Encap, usize, 
         // A lone S-tag is a service tag around nothing, not a VLAN of the same number.
         (1, [(true, vid), _]) => Encap::raw(vid, 0),
         (1, [(false, vid), _]) => Encap::raw(0, vid),
+        // A priority tag inside counts as no tag.
+        (_, [(false, vid), (_, 0)]) => Encap::raw(0, vid),
         // Two tags are a stack whichever TPID the outer one has; many switches use 0x8100 twice.
         (_, [(_, outer), (_, inner)]) => Encap::raw(outer, inner),
     };

@@ -80,7 +80,8 @@ impl Rewrite {
     #[inline]
     pub fn apply(&self, packet: &mut Packet<'_>, layers: &Layers) -> Result<(), RewriteError> {
         let to = &self.to;
-        if layers.key.proto != to.proto {
+        // All that can be refused is, before the first octet changes.
+        if layers.key.proto != to.proto || !matches!(to.proto, IpProto::TCP | IpProto::UDP) {
             return Err(RewriteError::Mismatch);
         }
         if layers.fragment == Fragment::Later {
