@@ -20,6 +20,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_set_mtu",
     "rte_eth_dev_start",
     "rte_eth_dev_stop",
+    "rte_eth_dev_vlan_filter",
     "rte_eth_promiscuous_disable",
     "rte_eth_promiscuous_enable",
     "rte_eth_allmulticast_enable",
@@ -138,8 +139,6 @@ fn generate_bindings(cflags: &[String], out: &Path) -> Result<(), String> {
         // Only ever behind a pointer: their layout is DPDK's business.
         .opaque_type("rte_mbuf")
         .opaque_type("rte_mempool")
-        .clang_macro_fallback()
-        .clang_macro_fallback_build_dir(out)
         .generate_comments(false)
         .layout_tests(false)
         .derive_default(true)

@@ -24,6 +24,26 @@
 //! A thread that polls queues should hold an [`LcoreGuard`] ([`Eal::register_thread`]): only threads
 //! known to DPDK use the mempools' caches.
 //!
+//! ```no_run
+//! use arrayvec::ArrayVec;
+//! use dpdk::{Eal, EalConfig, EthPort, Mbuf, Mempool, MempoolConfig, PortConfig, VdevOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let eal = Eal::init(&EalConfig { program: "echo".into(), ..EalConfig::default() })?;
+//! let pool = Mempool::new(&eal, &MempoolConfig::new("frames", 8191))?;
+//! let device = eal.attach(&"af_packet:eth1".parse()?, &VdevOptions::default())?;
+//! let mut port = EthPort::configure(device, &PortConfig::default(), &pool)?;
+//! port.start()?;
+//! let (mut rx, mut tx) = port.split()?;
+//! let _lcore = eal.register_thread()?;
+//! let mut burst = ArrayVec::<Mbuf, 32>::new();
+//! loop {
+//!     rx[0].rx_burst(&mut burst);
+//!     tx[0].tx_burst_or_drop(&mut burst);
+//! }
+//! # }
+//! ```
+//!
 //! This crate and `dpdk-sys` are the only ones with `unsafe` code; each block says why it is sound.
 
 mod device;

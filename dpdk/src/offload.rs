@@ -18,6 +18,12 @@ const TABLE: &[(Offloads, &str, u64, u64)] = &[
         0,
     ),
     (
+        Offloads::VLAN_FILTER,
+        "vlan-filter",
+        sys::SHIM_RXO_VLAN_FILTER,
+        0,
+    ),
+    (
         Offloads::QINQ_STRIP,
         "qinq-strip",
         sys::SHIM_RXO_QINQ_STRIP,
@@ -115,12 +121,14 @@ impl Offloads {
     pub const TX_UDP_CHECKSUM: Self = Self(1 << 11);
     /// The SCTP checksum of sent frames can be computed.
     pub const TX_SCTP_CHECKSUM: Self = Self(1 << 12);
+    /// Received frames are filtered by VLAN: see [`EthPort::set_vlan`](crate::EthPort::set_vlan).
+    pub const VLAN_FILTER: Self = Self(1 << 13);
     /// All checksums, both ways.
     pub const CHECKSUMS: Self = Self(0b1_1110_0011_1100);
     /// All checksums of sent frames.
     pub const TX_CHECKSUMS: Self = Self(0b1_1110_0000_0000);
     /// All of the above.
-    pub const ALL: Self = Self(0x1fff);
+    pub const ALL: Self = Self(0x3fff);
 
     /// Whether all of `other` are in this set.
     pub const fn contains(self, other: Self) -> bool {

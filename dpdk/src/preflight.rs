@@ -3,10 +3,12 @@
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::spec::{PciAddress, PortSpec};
+use crate::spec::{MemifRole, PciAddress, PortSpec};
 
 /// Checks everything about `spec` that does not need DPDK.
 pub(crate) fn check_port(spec: &PortSpec, driver_dir: &Path) -> Result<(), Error> {
@@ -52,10 +54,16 @@ pub(crate) fn check_port(spec: &PortSpec, driver_dir: &Path) -> Result<(), Error
                 _ => Ok(()),
             }
         }
-        PortSpec::Memif { socket, .. } => match socket.parent() {
-            Some(folder) => check_exists(folder, "the folder of the memif socket must exist"),
-            None => Ok(()),
-        },
+        PortSpec::Memif { socket, role, .. } => {
+            if let Some(folder) = socket.parent() {
+                check_exists(folder, "the folder of the memif socket must exist")?;
+            }
+            if *role == MemifRole::Server {
+                clear_stale_socket(socket)
+            } else {
+                Ok(())
+            }
+        }
         PortSpec::Pci(address) => check_pci(Path::new("/"), *address),
         PortSpec::Ring(_) | PortSpec::Null | PortSpec::Raw(_) => Ok(()),
     }
@@ -70,6 +78,28 @@ fn check_exists(path: impl AsRef<Path>, hint: &str) -> Result<(), Error> {
         path: path.to_owned(),
         hint: hint.to_owned(),
     })
+}
+
+/// Removes the socket a server left behind when it died; the driver would take it for a living one.
+fn clear_stale_socket(path: &Path) -> Result<(), Error> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        let path = path.display();
+        return Err(Error::BadConfig(format!(
+            "memif cannot listen on {path}: there is a file of that name that is no socket"
+        )));
+    }
+    // A living server refuses this kind of connection in another way, or takes it.
+    let dead = UnixStream::connect(path)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    if dead {
+        tracing::info!(path = %path.display(), "removing the socket of a memif server that is gone");
+        // Should this fail, the driver's own error will say that the address is in use.
+        let _ = fs::remove_file(path);
+    }
+    Ok(())
 }
 
 /// Looks for a driver's plugin. A folder that is not there means that DPDK was linked otherwise

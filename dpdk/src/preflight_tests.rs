@@ -140,3 +140,22 @@ fn hugepages_beyond_the_cgroups_limit_do_not_count() {
     fs::write(cgroup.join("hugetlb.2MB.max"), "0\n").unwrap();
     assert_eq!(free_hugepage_mib_in(root.path()), 0);
 }
+
+#[test]
+fn only_the_socket_of_a_dead_server_is_cleared_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    clear_stale_socket(&path).unwrap();
+
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    clear_stale_socket(&path).unwrap();
+    assert!(path.exists(), "a living server keeps its socket");
+    drop(listener);
+    clear_stale_socket(&path).unwrap();
+    assert!(!path.exists());
+
+    fs::write(&path, "precious").unwrap();
+    let error = clear_stale_socket(&path).unwrap_err().to_string();
+    assert!(error.contains("no socket"), "{error}");
+    assert!(path.exists());
+}

@@ -50,7 +50,7 @@ impl RxQueue {
     }
 
     /// Appends what has come in to `burst`, up to its free room. Returns how many frames; 0 is
-    /// usual. Never waits.
+    /// usual. Never waits. Leave room for 8 frames at least: vectorised drivers give nothing for less.
     #[inline]
     pub fn rx_burst<const N: usize>(&mut self, burst: &mut ArrayVec<Mbuf, N>) -> usize {
         receive(&self.port.device, self.queue, burst)

@@ -354,7 +354,15 @@ fn offloads_the_device_lacks_are_not_switched_on() {
     };
     let port = EthPort::configure(attach("null"), &config, &pool).unwrap();
     assert_eq!(port.offloads(), port.capabilities());
-    assert!(!port.offloads().contains(Offloads::VLAN_STRIP));
+    assert!(
+        !port
+            .offloads()
+            .intersects(Offloads::VLAN_STRIP | Offloads::VLAN_FILTER)
+    );
+    assert!(
+        !port.set_vlan(net::VlanId::new(100).unwrap(), true).unwrap(),
+        "it filters nothing"
+    );
     assert!(port.mac().is_ok());
 }
 
@@ -377,5 +385,22 @@ fn a_port_restarts_after_its_queues_came_back() {
         drop((rx, tx));
         port.stop().unwrap();
         port.start().unwrap();
+    }
+}
+
+#[test]
+fn a_memif_server_starts_over_the_socket_of_one_that_died() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let pool = pool("stale");
+    let spec = path.display().to_string();
+    let (server, _rx, _tx) = open(&format!("memif:{spec},role=server"), &pool);
+    let (client, _crx, _ctx) = open(&format!("memif:{spec}"), &pool);
+    let until = Instant::now() + Duration::from_secs(10);
+    while !(server.link().unwrap().up && client.link().unwrap().up) {
+        assert!(Instant::now() < until, "the two ends do not connect");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dpdk_sys as sys;
-use net::MacAddr;
+use net::{MacAddr, VlanId};
 
 use crate::device::{Device, DeviceInfo};
 use crate::error::Error;
@@ -159,12 +159,18 @@ impl EthPort {
             unsafe { sys::rte_eth_dev_start(id) }
         })?;
         self.inner.started.store(true, Ordering::Release);
-        self.set_promiscuous(self.config.promiscuous)?;
         if self.config.all_multicast {
-            self.best_effort("taking in all multicast", || {
+            let result = self.best_effort("taking in all multicast", || {
                 // SAFETY: the port exists.
                 unsafe { sys::rte_eth_allmulticast_enable(id) }
-            })?;
+            });
+            // A virtual function may be refused it, and still get the groups it needs.
+            if let Err(error) = result {
+                tracing::warn!(%error, "neighbour discovery may not reach this port");
+            }
+        }
+        if self.config.promiscuous {
+            self.set_promiscuous(true)?;
         }
         Ok(())
     }
@@ -376,6 +382,25 @@ impl EthPort {
                 }
             }
         })
+    }
+
+    /// Lets frames of a VLAN in, or no longer. Returns whether the device filters at all: one that
+    /// does not, or has [`Offloads::VLAN_FILTER`] switched off, lets every frame in.
+    ///
+    /// Virtual functions usually drop tagged frames until their VLAN is let in.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when the device refuses, as a virtual function may be.
+    pub fn set_vlan(&self, vlan: VlanId, on: bool) -> Result<bool, Error> {
+        if !self.offloads().contains(Offloads::VLAN_FILTER) {
+            return Ok(false);
+        }
+        let id = self.id();
+        self.device().call("filtering by VLAN", || {
+            // SAFETY: the port exists.
+            unsafe { sys::rte_eth_dev_vlan_filter(id, vlan.get(), i32::from(on)) }
+        })?;
+        Ok(true)
     }
 
     /// Runs a call that devices without the feature answer with "not supported".
