@@ -399,8 +399,7 @@ fn tags(packet: &Packet<'_>, frame: &[u8], first: u16) -> Result<(Encap, usize, 
         (0, _) => Encap::UNTAGGED,
         // A lone S-tag is a service tag around nothing, not a VLAN of the same number.
         (1, [(true, vid), _]) => Encap::raw(vid, 0),
-        (1, [(false, vid), _]) => Encap::raw(0, vid),
-        // A priority tag inside counts as no tag.
+        // One tag; or two, of which the inner is a priority tag and counts as none.
         (_, [(false, vid), (_, 0)]) => Encap::raw(0, vid),
         // Two tags are a stack whichever TPID the outer one has; many switches use 0x8100 twice.
         (_, [(_, outer), (_, inner)]) => Encap::raw(outer, inner),
