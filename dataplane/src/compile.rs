@@ -106,6 +106,21 @@ pub enum CompileError {
         /// What there is.
         have: String,
     },
+    /// The VLAN's MTU is larger than that of one of its ports.
+    #[error(
+        "VLAN \"{vlan}\": MTU {mtu} is more than port {port}'s {limit}, which is used instead; start \
+         tmm with --port-mtu {mtu}"
+    )]
+    MtuTooLarge {
+        /// The VLAN.
+        vlan: String,
+        /// What it asks for, octets.
+        mtu: u16,
+        /// The port.
+        port: PortId,
+        /// What that port can do, octets.
+        limit: u16,
+    },
     /// The VLAN does not go together with the others on these ports.
     #[error("{reason}")]
     Vlan {
@@ -128,7 +143,7 @@ pub fn compile(
     let mut owned = Owned::of_table(&vlans);
     let routes = compile_routes(config, &vlans);
     let (virtual_servers, pools) = compile_services(config, &vlans, names);
-    for server in virtual_servers.iter() {
+    for server in &virtual_servers {
         if server.destination.is_host() {
             for vlan in vlans.iter().filter(|vlan| server.listen.hears(vlan.index)) {
                 owned.insert(vlan.index, server.destination.addr(), Owner::Virtual);
@@ -181,7 +196,20 @@ fn compile_vlans(
         else {
             continue;
         };
-        let mtu = wanted.mtu.unwrap_or(surroundings.default_mtu);
+        let mut mtu = wanted.mtu.unwrap_or(surroundings.default_mtu);
+        let tightest = ports
+            .iter()
+            .filter_map(|port| surroundings.ports.get(usize::from(port.0)))
+            .min_by_key(|port| port.mtu);
+        if let Some(port) = tightest.filter(|port| port.mtu < mtu) {
+            errors.push(CompileError::MtuTooLarge {
+                vlan: wanted.name.clone(),
+                mtu,
+                port: port.id,
+                limit: port.mtu,
+            });
+            mtu = port.mtu;
+        }
         vlans.push(Vlan {
             index,
             name: wanted.name.clone(),
@@ -258,7 +286,7 @@ fn allowed(protocol: AllowedProtocol, port: net::L4Port) -> Vec<AllowedService> 
 
 fn compile_routes(config: &Config, vlans: &vlan::Table) -> Routes {
     let mut routes = Routes::new();
-    for vlan in vlans.iter() {
+    for vlan in vlans {
         for own in &vlan.self_ips {
             routes.insert(
                 own.prefix,

@@ -71,9 +71,8 @@ impl Port for DpdkPort {
         for mut mbuf in self.received.drain(..) {
             let flags = mbuf.rx_flags();
             let rx = RxMeta {
-                // Of two stripped tags the outer one is the service tag; the device has then taken
-                // both, and the inner one is put back by `restore_inner`.
                 stripped_tci: flags.vlan_stripped,
+                stripped_service_tci: flags.qinq_stripped,
                 ip_checksum: checksum(flags.ip_checksum),
                 l4_checksum: checksum(flags.l4_checksum),
             };

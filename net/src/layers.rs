@@ -379,9 +379,15 @@ fn tags(packet: &Packet<'_>, frame: &[u8], first: u16) -> Result<(Encap, usize, 
     // (whether the tag is an S-tag, VID), outermost first.
     let mut found = [(false, 0u16); 2];
     let mut count = 0;
-    if let Some(tci) = packet.rx.stripped_tci {
-        found[0] = (false, tci & 0x0fff);
-        count = 1;
+    let stripped = [
+        (true, packet.rx.stripped_service_tci),
+        (false, packet.rx.stripped_tci),
+    ];
+    for (is_service, tci) in stripped {
+        if let (Some(tci), Some(slot)) = (tci, found.get_mut(count)) {
+            *slot = (is_service, tci & 0x0fff);
+            count += 1;
+        }
     }
     let (mut at, mut kind) = (14, first);
     while kind == TPID_8021Q || kind == TPID_8021AD {

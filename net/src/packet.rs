@@ -25,8 +25,10 @@ pub enum RxChecksum {
 /// What a receiving device says about a frame besides its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RxMeta {
-    /// The tag control information of an outer 802.1Q tag that the device took out of the frame.
+    /// The tag control information of an 802.1Q tag that the device took out of the frame.
     pub stripped_tci: Option<u16>,
+    /// The same of an 802.1ad service tag, which stood before it.
+    pub stripped_service_tci: Option<u16>,
     /// The IPv4 header checksum.
     pub ip_checksum: RxChecksum,
     /// The TCP, UDP or SCTP checksum.
@@ -168,6 +170,7 @@ impl<'a> Packet<'a> {
         self.len = end - start;
         self.insert_tci = insert.then(|| encap.vid());
         self.rx.stripped_tci = None;
+        self.rx.stripped_service_tci = None;
         Ok(header_len)
     }
 }

@@ -283,6 +283,7 @@ fn hold_back(config: &Config, errors: &[CompileError], states: &mut [ObjectState
     for error in errors {
         let (name, code) = match error {
             CompileError::NoSuchInterface { vlan, .. } => (vlan, ReasonCode::PortNotFound),
+            CompileError::MtuTooLarge { vlan, .. } => (vlan, ReasonCode::CapacityExceeded),
             CompileError::Vlan { vlan, .. } => (vlan, ReasonCode::Conflict),
         };
         let Some(vlan) = config.vlan(name) else {

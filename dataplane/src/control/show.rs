@@ -209,7 +209,7 @@ impl Control {
     fn show_virtual_servers(&self) -> Vec<Row> {
         let tables = self.tables();
         let mut rows = Vec::new();
-        for server in tables.virtual_servers.iter() {
+        for server in &tables.virtual_servers {
             let pool = tables.pools.get(server.pool);
             let up = pool.map_or(0, lb::Pool::up_count);
             let listens = tables
@@ -249,7 +249,7 @@ impl Control {
     fn show_pools(&self) -> Vec<Row> {
         let tables = self.tables();
         let mut rows = Vec::new();
-        for pool in tables.pools.iter() {
+        for pool in &tables.pools {
             for member in pool.members() {
                 let mut row = row! {
                     "pool": pool.name(),

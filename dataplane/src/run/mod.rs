@@ -86,7 +86,8 @@ pub fn init_logging(filter: &str, format: LogFormat) -> Result<(), RunError> {
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let set = match format {
         LogFormat::Human => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().try_init(),
@@ -175,9 +176,8 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     // The control side holds the facts of the ports; the socket goes with the server.
     drop(server);
     drop(control);
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
-        Err(_) => return Err(RunError::Usage("a worker ended unexpectedly".to_owned())),
+    let Ok(outcome) = outcome else {
+        return Err(RunError::Usage("a worker ended unexpectedly".to_owned()));
     };
     outcome?;
     drop(eal);

@@ -25,7 +25,7 @@ const EAL_MIB: u64 = 48;
 
 /// Everything of DPDK, in the order it must go.
 pub struct Ports {
-    ports: Vec<EthPort>,
+    devices: Vec<EthPort>,
     infos: Vec<PortInfo>,
     links: Vec<Option<bool>>,
     pool: Mempool,
@@ -86,7 +86,7 @@ pub fn open(args: &RunArgs) -> Result<(Ports, Vec<DpdkPort>), RunError> {
     );
     let pool = Mempool::new(&eal, &pool_config)?;
     let mut opened = Ports {
-        ports: Vec::new(),
+        devices: Vec::new(),
         infos: Vec::new(),
         links: Vec::new(),
         pool,
@@ -175,7 +175,7 @@ impl Ports {
                 )));
             }
         };
-        self.ports.push(port);
+        self.devices.push(port);
         self.infos.push(info);
         self.links.push(None);
         Ok(queue)
@@ -194,7 +194,7 @@ impl Ports {
     /// What a device says of itself, for `tmmctl show ports`.
     pub fn facts(&self, id: PortId) -> Row {
         let mut row = Row::new();
-        let Some(port) = self.ports.get(usize::from(id.0)) else {
+        let Some(port) = self.devices.get(usize::from(id.0)) else {
             return row;
         };
         let offloads: Vec<&str> = port.offloads().names().collect();
@@ -220,7 +220,7 @@ impl Ports {
     /// Says when a link has gone up or down.
     pub fn watch_links(&mut self) {
         for (port, (info, seen)) in self
-            .ports
+            .devices
             .iter()
             .zip(self.infos.iter().zip(&mut self.links))
         {
@@ -241,7 +241,7 @@ impl Ports {
         let Self {
             ports, pool, eal, ..
         } = self;
-        for mut port in ports {
+        for mut port in devices {
             if let Err(error) = port.stop() {
                 warn!(%error, "port not stopped");
             }
