@@ -52,6 +52,13 @@ pub enum Event {
         /// The neighbour's address.
         addr: Addr,
     },
+    /// A router or switch asks which multicast groups are listened to (RFC 3810 section 5.1).
+    Queried {
+        /// Where it asks.
+        vlan: VlanIndex,
+        /// The group; `None` asks for all.
+        group: Option<Addr>,
+    },
     /// Another station uses an address of ours (RFC 5227 section 2.4, RFC 4862 section 5.4).
     Conflict {
         /// Where it was heard.

@@ -1,4 +1,4 @@
-//! The network layer of ARP and neighbour discovery, written into a buffer: a packet being
+//! The network layer of ARP, neighbour discovery and listener reports, written into a buffer: a packet being
 //! answered, or a frame of our own.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -45,6 +45,17 @@ pub(crate) const ND_HOP_LIMIT: u8 = 255;
 /// Offset of the options of a solicitation or advertisement in its ICMPv6 message.
 pub(crate) const ND_OPTIONS: usize = 24;
 
+/// ICMPv6 type of a multicast listener query (RFC 3810 section 5.1).
+pub(crate) const LISTENER_QUERY: u8 = 130;
+/// ICMPv6 type of a multicast listener report, version 2.
+const LISTENER_REPORT: u8 = 143;
+/// Record of a report that answers a query: we listen, to any source.
+pub(crate) const MODE_IS_EXCLUDE: u8 = 2;
+/// Record of a report of our own accord: we now listen, to any source.
+pub(crate) const TO_EXCLUDE_MODE: u8 = 4;
+
+/// ff02::16, all routers and switches that listen for reports (RFC 3810 section 5.2.14).
+pub(crate) const ALL_MLDV2: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 /// ff02::1.
 pub(crate) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
@@ -79,18 +90,28 @@ pub(crate) struct NdFields {
     pub(crate) option: (u8, MacAddr),
 }
 
+/// A multicast listener report for one group (RFC 3810 section 5.2).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReportFields {
+    /// [`MODE_IS_EXCLUDE`] or [`TO_EXCLUDE_MODE`].
+    pub(crate) record: u8,
+    pub(crate) src: Ipv6Addr,
+    pub(crate) group: Ipv6Addr,
+}
+
 /// A network layer to be written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Body {
     Arp(ArpFields),
     Nd(NdFields),
+    Report(ReportFields),
 }
 
 impl Body {
     const fn ethertype(&self) -> u16 {
         match self {
             Self::Arp(_) => ethertype::ARP,
-            Self::Nd(_) => ethertype::IPV6,
+            Self::Nd(_) | Self::Report(_) => ethertype::IPV6,
         }
     }
 
@@ -99,6 +120,7 @@ impl Body {
         match self {
             Self::Arp(_) => 28,
             Self::Nd(_) => 40 + ND_OPTIONS + 8,
+            Self::Report(_) => 40 + 8 + 28,
         }
     }
 
@@ -119,26 +141,32 @@ impl Body {
                 };
             }
             Self::Nd(fields) => {
-                let len = 32u16;
-                *view_mut::<Ipv6>(l3, 0)? = Ipv6 {
-                    version_class_flow: 0x6000_0000.into(),
-                    payload_len: len.into(),
-                    next: IpProto::ICMPV6.0,
-                    hop_limit: ND_HOP_LIMIT,
-                    src: fields.src.octets(),
-                    dst: fields.dst.octets(),
-                };
-                let message = l3.get_mut(40..40 + usize::from(len))?;
+                ipv6(
+                    l3,
+                    fields.src,
+                    fields.dst,
+                    IpProto::ICMPV6,
+                    ND_HOP_LIMIT,
+                    32,
+                )?;
+                let message = l3.get_mut(40..72)?;
                 message[..4].copy_from_slice(&[fields.kind, 0, 0, 0]);
                 message[4..8].copy_from_slice(&fields.flags.to_be_bytes());
                 message[8..24].copy_from_slice(&fields.target.octets());
                 message[24..26].copy_from_slice(&[fields.option.0, 1]);
                 message[26..].copy_from_slice(&fields.option.1.0);
-                let sum =
-                    pseudo_header(fields.src.into(), fields.dst.into(), IpProto::ICMPV6.0, len)
-                        .add(message)
-                        .checksum();
-                message[2..4].copy_from_slice(&sum.to_be_bytes());
+                fill_checksum(message, fields.src, fields.dst)?;
+            }
+            Self::Report(fields) => {
+                ipv6(l3, fields.src, ALL_MLDV2, IpProto::HOP_BY_HOP, 1, 36)?;
+                // Hop-by-hop options: a router alert for MLD (RFC 2711), padded with PadN.
+                l3.get_mut(40..48)?
+                    .copy_from_slice(&[IpProto::ICMPV6.0, 0, 5, 2, 0, 0, 1, 0]);
+                let message = l3.get_mut(48..76)?;
+                message[..8].copy_from_slice(&[LISTENER_REPORT, 0, 0, 0, 0, 0, 0, 1]);
+                message[8..12].copy_from_slice(&[fields.record, 0, 0, 0]);
+                message[12..].copy_from_slice(&fields.group.octets());
+                fill_checksum(message, fields.src, ALL_MLDV2)?;
             }
         }
         Some(())
@@ -170,6 +198,36 @@ impl Body {
         self.replace(&mut packet, 0, dst, vlan)?;
         Frame::try_from(packet.data()).ok()
     }
+}
+
+/// An IPv6 header.
+fn ipv6(
+    l3: &mut [u8],
+    src: Ipv6Addr,
+    dst: Ipv6Addr,
+    next: IpProto,
+    hop_limit: u8,
+    payload_len: u16,
+) -> Option<()> {
+    *view_mut::<Ipv6>(l3, 0)? = Ipv6 {
+        version_class_flow: 0x6000_0000.into(),
+        payload_len: payload_len.into(),
+        next: next.0,
+        hop_limit,
+        src: src.octets(),
+        dst: dst.octets(),
+    };
+    Some(())
+}
+
+/// Fills the checksum of an ICMPv6 message, which must be zero.
+fn fill_checksum(message: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) -> Option<()> {
+    let len = u16::try_from(message.len()).ok()?;
+    let sum = pseudo_header(src.into(), dst.into(), IpProto::ICMPV6.0, len)
+        .add(message)
+        .checksum();
+    message.get_mut(2..4)?.copy_from_slice(&sum.to_be_bytes());
+    Some(())
 }
 
 /// Pads a frame to the minimum with zeros, as far as there is room; drivers pad what is left.

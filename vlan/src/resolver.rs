@@ -155,6 +155,8 @@ pub struct Counters {
     pub solicitations: u64,
     /// Announcements sent, defences included.
     pub announcements: u64,
+    /// Multicast listener reports sent.
+    pub reports: u64,
     /// Neighbours whose MAC address became known.
     pub resolved: u64,
     /// Neighbours that did not answer.
@@ -240,8 +242,7 @@ impl Resolver {
         });
         self.conflicts
             .retain(|vlan, addr| owned.get(vlan, &addr).is_some());
-        self.announcements
-            .retain(|vlan, addr| owned.get(vlan, &addr).is_some());
+        self.announcements.retain(owned);
         for (vlan, addr, _) in owned.iter() {
             let known =
                 owned_before.get(vlan, &addr).is_some() && same(vlan, &before, &self.shared.vlans);
@@ -272,6 +273,9 @@ impl Resolver {
                 .learned(&mut self.shared, vlan, addr, mac, how, now),
             Event::Confirmed { vlan, addr } => {
                 self.entries.confirmed(&mut self.shared, vlan, addr, now);
+            }
+            Event::Queried { vlan, group } => {
+                self.announcements.queried(&self.shared, vlan, group, now);
             }
             Event::Conflict { vlan, addr, mac } => {
                 if self.conflicts.seen(&mut self.shared, vlan, addr, mac, now) {

@@ -4,19 +4,20 @@
 use std::net::Ipv6Addr;
 
 use net::header::{Ethernet, view};
-use net::{Addr, Fragment, IpProto, Layers, MacAddr, Network, Packet};
+use net::{Addr, Fragment, IpProto, Layers, MacAddr, Network, Packet, emit};
 
 use super::{Ignored, Outcome};
 use crate::event::{Event, How};
 use crate::frame::{
-    ADVERTISEMENT, ALL_NODES, Body, ND_HOP_LIMIT, ND_OPTIONS, NdFields, OVERRIDE, ROUTER,
-    SOLICITATION, SOLICITED, SOURCE_LINK_LAYER, TARGET_LINK_LAYER, solicited_node,
+    ADVERTISEMENT, ALL_NODES, Body, LISTENER_QUERY, ND_HOP_LIMIT, ND_OPTIONS, NdFields, OVERRIDE,
+    ROUTER, SOLICITATION, SOLICITED, SOURCE_LINK_LAYER, TARGET_LINK_LAYER, solicited_node,
 };
 use crate::owned::Owned;
 use crate::table::{Vlan, is_unicast};
 
 /// Answers a neighbour solicitation for an address we own, and learns from solicitations for us
-/// and from advertisements. Takes ICMPv6 types 133–137, whose checksum the parser has verified.
+/// and from advertisements. Takes ICMPv6 types 133–137, and 130, the multicast listener query, which
+/// decides whether switches let solicitations through to us. The parser has verified the checksum.
 pub fn handle_icmpv6_nd(
     packet: &mut Packet<'_>,
     layers: &Layers,
@@ -26,9 +27,12 @@ pub fn handle_icmpv6_nd(
     if layers.network != Network::Ipv6
         || layers.key.proto != IpProto::ICMPV6
         || layers.fragment == Fragment::Later
-        || !(133..=137).contains(&layers.icmp_type)
+        || !matches!(layers.icmp_type, LISTENER_QUERY | 133..=137)
     {
         return Outcome::Ignore(Ignored::OtherKind);
+    }
+    if layers.icmp_type == LISTENER_QUERY {
+        return query(packet.data(), layers, vlan);
     }
     if layers.ttl != ND_HOP_LIMIT
         || layers.fragment != Fragment::Whole
@@ -169,6 +173,29 @@ fn solicitation(
             })
         }
         _ => Outcome::Reply,
+    }
+}
+
+/// A multicast listener query, of either version (RFC 2710 section 3, RFC 3810 section 5.1).
+fn query(frame: &[u8], layers: &Layers, vlan: &Vlan) -> Outcome {
+    let from_router = Ipv6Addr::from(*layers.key.src.octets()).is_unicast_link_local();
+    if layers.ttl != 1 || layers.fragment != Fragment::Whole || !from_router {
+        return Outcome::Ignore(Ignored::OffLink);
+    }
+    if emit::macs(frame).0 == vlan.mac {
+        return Outcome::Ignore(Ignored::Own);
+    }
+    let group = frame
+        .get(layers.l4..layers.end)
+        .and_then(|message| message.get(8..24)?.first_chunk::<16>())
+        .map(|octets| Ipv6Addr::from(*octets))
+        .filter(|group| group.is_unspecified() || group.is_multicast());
+    match group {
+        None => Outcome::Ignore(Ignored::Malformed),
+        Some(group) => Outcome::Event(Event::Queried {
+            vlan: vlan.index,
+            group: (!group.is_unspecified()).then(|| Addr::from_v6(group.octets())),
+        }),
     }
 }
 

@@ -161,7 +161,7 @@ fn a_tag_that_the_device_took_out_is_in_the_answer() {
     let mut frame = arp::request_for("192.0.2.1");
     frame.drain(12..16);
     let ((), sent_frame) = with_packet(&frame, |packet| {
-        packet.rx.stripped_tci = Some(100 | 0x6000);
+        packet.rx.stripped_tci = Some(0x6064); // priority 3, VLAN 100
         let layers = Layers::parse(packet).unwrap();
         let outcome = handle_arp(packet, &layers, &vlan, &owned);
         assert!(matches!(outcome, Outcome::ReplyAndEvent(_)), "{outcome:?}");

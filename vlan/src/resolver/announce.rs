@@ -1,51 +1,113 @@
-//! Announcing the addresses we own: ARP announcements (RFC 5227 section 3) and unsolicited
-//! neighbour advertisements (RFC 4861 section 7.2.6).
+//! Announcing the addresses we own: ARP announcements (RFC 5227 section 3), unsolicited neighbour
+//! advertisements (RFC 4861 section 7.2.6), and reports that we listen to the groups of our IPv6
+//! addresses (RFC 3810): a switch that snoops on those would otherwise keep solicitations from us.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use net::{Addr, MacAddr, Timestamp, VlanIndex};
 
 use super::{Emit, Shared};
 use crate::frame::{
-    ADVERTISEMENT, ALL_NODES, ARP_REQUEST, ArpFields, Body, Frame, NdFields, OVERRIDE, ROUTER,
-    TARGET_LINK_LAYER,
+    ADVERTISEMENT, ALL_MLDV2, ALL_NODES, ARP_REQUEST, ArpFields, Body, Frame, MODE_IS_EXCLUDE,
+    NdFields, OVERRIDE, ROUTER, ReportFields, TARGET_LINK_LAYER, TO_EXCLUDE_MODE, solicited_node,
 };
+use crate::owned::Owned;
 use crate::table::Vlan;
 
-type Key = (VlanIndex, Addr);
+/// What is told. Of what is due at once, groups come first: the answers to an announcement need
+/// them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    /// We listen to this group from now on.
+    Joined(Ipv6Addr),
+    /// We listen to this group, since somebody asks.
+    Listening(Ipv6Addr),
+    /// This address is at our MAC address.
+    Address(Addr),
+}
 
-/// One address on its way to being known.
+type Key = (VlanIndex, Subject);
+
+/// One subject on its way to being known.
 #[derive(Debug, Clone, Copy)]
 struct Pending {
     left: u8,
     due: Timestamp,
 }
 
-/// The announcements still to be made; as many as addresses owned, at most.
+/// The announcements still to be made; a few for each address owned, at most.
 #[derive(Debug, Default)]
 pub(super) struct Announcements {
     pending: BTreeMap<Key, Pending>,
     due: BTreeSet<(Timestamp, Key)>,
+    /// When a query for this group, or for all, was last answered.
+    queried: BTreeMap<(VlanIndex, Option<Ipv6Addr>), Timestamp>,
 }
 
 impl Announcements {
     /// Announces `addr` from now on, as often as configured. A VLAN's link-local address is made of
-    /// its MAC address and comes with it: nobody had it before.
+    /// its MAC address and comes with it: nobody had it before, but its group is needed as soon as
+    /// the VLAN has another IPv6 address.
     pub(super) fn add(&mut self, shared: &Shared, vlan: VlanIndex, addr: Addr, now: Timestamp) {
-        let derived = shared
-            .vlans
-            .get(&vlan)
-            .is_none_or(|v| addr.ip() == v.link_local());
-        if !derived {
-            self.set((vlan, addr), shared.config.announcements, now);
+        let Some(link_local) = shared.vlans.get(&vlan).map(Vlan::link_local) else {
+            return;
+        };
+        if addr.ip() == link_local {
+            return;
+        }
+        let times = shared.config.announcements;
+        self.set((vlan, Subject::Address(addr)), times, now);
+        if let IpAddr::V6(addr) = addr.ip() {
+            for member in [addr, link_local] {
+                let group = solicited_node(member);
+                self.set((vlan, Subject::Joined(group)), times, now);
+            }
         }
     }
 
     /// Announces `addr` once more, unless it is being announced anyway.
     pub(super) fn defend(&mut self, vlan: VlanIndex, addr: Addr, now: Timestamp) {
-        if !self.pending.contains_key(&(vlan, addr)) {
-            self.set((vlan, addr), 1, now);
+        self.once((vlan, Subject::Address(addr)), now);
+    }
+
+    /// Tells who asks which groups we listen to. The same query twice in quick succession is
+    /// answered once.
+    pub(super) fn queried(
+        &mut self,
+        shared: &Shared,
+        vlan: VlanIndex,
+        group: Option<Addr>,
+        now: Timestamp,
+    ) {
+        let Some(link_local) = shared.vlans.get(&vlan).map(Vlan::link_local) else {
+            return;
+        };
+        // Without an IPv6 address of our own, nobody speaks IPv6 to us.
+        let members = || owned_v6(&shared.owned, vlan);
+        if members().all(|addr| addr == link_local) {
+            return;
+        }
+        let asked = match group.map(|group| group.ip()) {
+            None => None,
+            Some(IpAddr::V6(group)) if members().any(|a| solicited_node(a) == group) => Some(group),
+            Some(_) => return,
+        };
+        let last = self.queried.get(&(vlan, asked));
+        if last.is_some_and(|&last| now.since(last) < shared.config.announce_interval) {
+            return;
+        }
+        self.queried.insert((vlan, asked), now);
+        for listening in members().map(solicited_node) {
+            if asked.is_none_or(|asked| asked == listening) {
+                self.once((vlan, Subject::Listening(listening)), now);
+            }
+        }
+    }
+
+    fn once(&mut self, key: Key, now: Timestamp) {
+        if !self.pending.contains_key(&key) {
+            self.set(key, 1, now);
         }
     }
 
@@ -60,9 +122,24 @@ impl Announcements {
     }
 
     /// Forgets what is no longer to be announced.
-    pub(super) fn retain(&mut self, keep: impl Fn(VlanIndex, Addr) -> bool) {
-        self.pending.retain(|&(vlan, addr), _| keep(vlan, addr));
-        self.due.retain(|&(_, (vlan, addr))| keep(vlan, addr));
+    pub(super) fn retain(&mut self, owned: &Owned) {
+        let groups: BTreeSet<_> = owned
+            .iter()
+            .filter_map(|(vlan, addr, _)| match addr.ip() {
+                IpAddr::V6(addr) => Some((vlan, solicited_node(addr))),
+                IpAddr::V4(_) => None,
+            })
+            .collect();
+        let keep = |&(vlan, subject): &Key| match subject {
+            Subject::Address(addr) => owned.get(vlan, &addr).is_some(),
+            Subject::Joined(group) | Subject::Listening(group) => groups.contains(&(vlan, group)),
+        };
+        self.pending.retain(|key, _| keep(key));
+        self.due.retain(|(_, key)| keep(key));
+        self.queried.retain(|&(vlan, group), _| match group {
+            Some(group) => groups.contains(&(vlan, group)),
+            None => owned.addresses(vlan).next().is_some(),
+        });
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
@@ -77,13 +154,17 @@ impl Announcements {
             let left = self.pending.get(&key).map_or(0, |p| p.left);
             let next = now + shared.config.announce_interval;
             self.set(key, left.saturating_sub(1), next);
-            let (vlan, addr) = key;
+            let (vlan, subject) = key;
             let frame = shared
                 .vlans
                 .get(&vlan)
-                .and_then(|vlan| announcement(vlan, addr));
+                .and_then(|vlan| announcement(vlan, subject));
             if let Some(frame) = frame {
-                shared.counters.announcements += 1;
+                let counters = &mut shared.counters;
+                match subject {
+                    Subject::Address(_) => counters.announcements += 1,
+                    Subject::Joined(_) | Subject::Listening(_) => counters.reports += 1,
+                }
                 return Some(Emit { vlan, frame });
             }
         }
@@ -91,23 +172,44 @@ impl Announcements {
     }
 }
 
-/// The frame that tells everybody on the VLAN that `addr` is at our MAC address.
-fn announcement(vlan: &Vlan, addr: Addr) -> Option<Frame> {
-    match addr.ip() {
-        IpAddr::V4(addr) => Body::Arp(ArpFields {
-            oper: ARP_REQUEST,
-            sender: (vlan.mac, addr),
-            target: (MacAddr::ZERO, addr),
+fn owned_v6(owned: &Owned, vlan: VlanIndex) -> impl Iterator<Item = Ipv6Addr> + '_ {
+    owned
+        .addresses(vlan)
+        .filter_map(|(addr, _)| match addr.ip() {
+            IpAddr::V6(addr) => Some(addr),
+            IpAddr::V4(_) => None,
         })
-        .frame(MacAddr::BROADCAST, vlan),
-        IpAddr::V6(addr) => Body::Nd(NdFields {
-            kind: ADVERTISEMENT,
-            flags: ROUTER | OVERRIDE,
-            src: addr,
-            dst: ALL_NODES,
-            target: addr,
-            option: (TARGET_LINK_LAYER, vlan.mac),
+}
+
+/// The frame that tells everybody on the VLAN.
+fn announcement(vlan: &Vlan, subject: Subject) -> Option<Frame> {
+    let report = |record, group| {
+        Body::Report(ReportFields {
+            record,
+            src: vlan.link_local(),
+            group,
         })
-        .frame(MacAddr::ipv6_multicast(ALL_NODES), vlan),
+        .frame(MacAddr::ipv6_multicast(ALL_MLDV2), vlan)
+    };
+    match subject {
+        Subject::Joined(group) => report(TO_EXCLUDE_MODE, group),
+        Subject::Listening(group) => report(MODE_IS_EXCLUDE, group),
+        Subject::Address(addr) => match addr.ip() {
+            IpAddr::V4(addr) => Body::Arp(ArpFields {
+                oper: ARP_REQUEST,
+                sender: (vlan.mac, addr),
+                target: (MacAddr::ZERO, addr),
+            })
+            .frame(MacAddr::BROADCAST, vlan),
+            IpAddr::V6(addr) => Body::Nd(NdFields {
+                kind: ADVERTISEMENT,
+                flags: ROUTER | OVERRIDE,
+                src: addr,
+                dst: ALL_NODES,
+                target: addr,
+                option: (TARGET_LINK_LAYER, vlan.mac),
+            })
+            .frame(MacAddr::ipv6_multicast(ALL_NODES), vlan),
+        },
     }
 }

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use net::{Encap, RxMeta, VlanId, emit};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, Icmpv6Packet, Icmpv6Repr, Ipv6Packet, Ipv6Repr,
-    NdiscNeighborFlags, NdiscRepr,
+    ArpOperation, ArpPacket, ArpRepr, Icmpv6Message, Icmpv6Packet, Icmpv6Repr, IpProtocol,
+    Ipv6Packet, Ipv6Repr, MldAddressRecord, MldRepr, NdiscNeighborFlags, NdiscRepr,
 };
 
 use super::*;
@@ -177,9 +177,10 @@ fn describe(frame: &[u8]) -> String {
     let ip = Ipv6Packet::new_checked(l3).unwrap();
     let header = Ipv6Repr::parse(&ip).unwrap();
     let (from, to) = (header.src_addr, header.dst_addr);
-    assert_eq!(header.hop_limit, 255);
     let caps = ChecksumCapabilities::default();
-    let message = Icmpv6Packet::new_checked(ip.payload()).unwrap();
+    let message = Icmpv6Packet::new_checked(&frame[layers.l4..layers.end]).unwrap();
+    let report = message.msg_type() == Icmpv6Message::MldReport;
+    assert_eq!(header.hop_limit, if report { 1 } else { 255 });
     match Icmpv6Repr::parse(&from, &to, &message, &caps).unwrap() {
         Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit {
             target_addr,
@@ -199,6 +200,19 @@ fn describe(frame: &[u8]) -> String {
                 NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE
             );
             format!("{dst} {to} nd {target_addr} is here, says {from}")
+        }
+        Icmpv6Repr::Mld(MldRepr::Report {
+            nr_mcast_addr_rcrds: 1,
+            data,
+        }) => {
+            // Router alert (RFC 3810 section 5).
+            assert_eq!(header.next_header, IpProtocol::HopByHop);
+            assert_eq!(l3[42..46], [5, 2, 0, 0]);
+            assert_eq!(from, vlan(1, 100).link_local());
+            let record = MldAddressRecord::new_checked(data).unwrap();
+            assert_eq!((record.num_srcs(), record.payload()), (0, &[][..]));
+            let kind = record.record_type();
+            format!("{dst} {to} mld {kind:?} {}", record.mcast_addr())
         }
         other => panic!("{other:?}"),
     }

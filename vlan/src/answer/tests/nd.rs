@@ -4,7 +4,7 @@ use net::header::ethertype;
 use net::{Addr, MacAddr};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetAddress, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Packet, Ipv6Repr,
+    EthernetAddress, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Packet, Ipv6Repr, MldRepr,
     NdiscNeighborFlags, NdiscRepr, RawHardwareAddress,
 };
 
@@ -305,4 +305,56 @@ fn malformed_discovery_is_ignored() {
         advertise("ff02::1", NEIGHBOR, to_group, Some(PEER)),
         &|_| {},
     );
+}
+
+/// A query as a router sends it: hop-by-hop options with a router alert, hop limit 1.
+fn listener_query(src: &str, hop_limit: u8, group: &str) -> Vec<u8> {
+    let mut l3 = vec![0; 40 + 8 + 28];
+    Ipv6Repr {
+        src_addr: ip(src),
+        dst_addr: ip("ff02::1"),
+        next_header: IpProtocol::HopByHop,
+        payload_len: 36,
+        hop_limit,
+    }
+    .emit(&mut Ipv6Packet::new_unchecked(&mut l3[..]));
+    l3[40..48].copy_from_slice(&[58, 0, 5, 2, 0, 0, 1, 0]);
+    let query = Icmpv6Repr::Mld(MldRepr::Query {
+        max_resp_code: 1000,
+        mcast_addr: ip(group),
+        s_flag: false,
+        qrv: 2,
+        qqic: 125,
+        num_srcs: 0,
+        data: &[],
+    });
+    query.emit(
+        &ip(src),
+        &ip("ff02::1"),
+        &mut Icmpv6Packet::new_unchecked(&mut l3[48..]),
+        &ChecksumCapabilities::default(),
+    );
+    let all = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
+    tagged(all, PEER, ethertype::IPV6, &l3)
+}
+
+#[test]
+fn a_listener_query_of_a_router_on_the_link_is_passed_on() {
+    for (group, expected) in [("::", None), ("ff02::1:ff00:1", Some("ff02::1:ff00:1"))] {
+        let queried = Event::Queried {
+            vlan: EXTERNAL,
+            group: expected.map(addr),
+        };
+        let frame = listener_query("fe80::1", 1, group);
+        assert_eq!(give(handle_icmpv6_nd, &frame).0, Outcome::Event(queried));
+    }
+    for (src, hop_limit, group, ignored) in [
+        ("fe80::1", 2, "::", Ignored::OffLink),
+        ("2001:db8::9", 1, "::", Ignored::OffLink),
+        ("::", 1, "::", Ignored::OffLink),
+        ("fe80::1", 1, "2001:db8::1", Ignored::Malformed),
+    ] {
+        let frame = listener_query(src, hop_limit, group);
+        assert_eq!(give(handle_icmpv6_nd, &frame).0, Outcome::Ignore(ignored));
+    }
 }

@@ -9,19 +9,71 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+/// The report that we listen to the group of an address that ends in `last`.
+fn listening(kind: &str, last: &str) -> String {
+    format!("33:33:00:00:00:16 ff02::16 mld {kind} ff02::1:ff00:{last}")
+}
+
 #[test]
 fn a_newly_owned_address_is_announced_thrice_a_second_apart() {
-    for (virtual_address, frame) in [("203.0.113.10", ARP_HERE), ("2001:db8:f::10", ND_HERE)] {
+    // IPv6: the groups first, its own and the one of the link-local address.
+    let joined = ["10", "101"].map(|last| listening("ChangeToExclude", last));
+    for (virtual_address, groups, frame) in [
+        ("203.0.113.10", &joined[..0], ARP_HERE),
+        ("2001:db8:f::10", &joined, ND_HERE),
+    ] {
         let mut bench = Bench::new();
         bench
             .owned
             .insert(EXTERNAL, ip(virtual_address), Owner::Virtual);
         bench.configure();
-        let expected = [0, 1000, 2000].map(|at| (at, frame.to_owned()));
+        let round = |at| {
+            let frames = groups.iter().cloned().chain([frame.to_owned()]);
+            frames.map(move |frame| (at, frame))
+        };
+        let expected: Vec<_> = [0, 1000, 2000].into_iter().flat_map(round).collect();
         assert_eq!(bench.pass(30.0), expected);
         bench.configure();
         assert_eq!(bench.pass(30.0), [], "no news, no announcement");
     }
+}
+
+#[test]
+fn a_query_is_answered_for_the_groups_we_listen_to() {
+    let mut bench = Bench::new();
+    let all = ["1", "101"].map(|last| listening("ModeIsExclude", last));
+    let query = |group: Option<&str>| Event::Queried {
+        vlan: EXTERNAL,
+        group: group.map(addr),
+    };
+    bench.event(query(None));
+    assert_eq!(bench.sent(), all);
+    bench.event(query(None));
+    assert_eq!(bench.pass(2.0), [], "a flood of queries is answered once");
+    bench.event(query(Some("ff02::1:ff00:1")));
+    assert_eq!(bench.sent(), all[..1]);
+    bench.pass(2.0);
+    bench.event(query(Some("ff02::fb")));
+    assert_eq!(bench.sent(), [""; 0]);
+    assert_eq!(bench.resolver.counters().reports, 2 * 3 + 3);
+}
+
+#[test]
+fn a_vlan_without_ipv6_says_nothing_in_ipv6() {
+    let mut quiet = vlan(EXTERNAL.0, 100);
+    quiet.self_ips.retain(|ip| ip.addr.is_ipv4());
+    let mut bench = Bench::new();
+    bench.table = Table::new(vec![quiet]).unwrap();
+    bench.owned = Owned::of_table(&bench.table);
+    bench.resolver = Resolver::new(ResolverConfig::default());
+    bench.configure();
+    bench.event(Event::Queried {
+        vlan: EXTERNAL,
+        group: None,
+    });
+    let said = bench.pass(10.0);
+    assert_eq!(said.len(), 3);
+    assert!(said.iter().all(|(_, frame)| frame.contains(" arp ")));
 }
 
 #[test]
@@ -33,6 +85,8 @@ fn self_ips_are_announced_at_the_start_and_link_local_addresses_never() {
     assert_eq!(
         bench.sent(),
         [
+            &listening("ChangeToExclude", "1"),
+            &listening("ChangeToExclude", "101"),
             "ff:ff:ff:ff:ff:ff arp who has 192.0.2.1 tell 192.0.2.1",
             "33:33:00:00:00:01 ff02::1 nd 2001:db8::1 is here, says 2001:db8::1",
         ]
@@ -66,7 +120,7 @@ fn a_new_mac_address_is_announced_for_all_and_forgets_the_neighbors() {
     moved.ports.reverse();
     bench.table = Table::new(vec![moved]).unwrap();
     bench.configure();
-    assert_eq!(bench.pass(10.0).len(), 2 * 3);
+    assert_eq!(bench.pass(10.0).len(), 4 * 3);
     assert_eq!(bench.state(V4), None);
 }
 
@@ -74,7 +128,7 @@ fn a_new_mac_address_is_announced_for_all_and_forgets_the_neighbors() {
 fn a_link_that_comes_up_is_told_again() {
     let mut bench = Bench::new();
     bench.resolver.announce(EXTERNAL, bench.now);
-    assert_eq!(bench.pass(10.0).len(), 2 * 3);
+    assert_eq!(bench.pass(10.0).len(), 4 * 3);
     bench.resolver.announce(VlanIndex(77), bench.now);
     assert_eq!(bench.pass(10.0), []);
 }

@@ -11,8 +11,15 @@ fn a_neighbor_in_use_is_checked_and_stays_usable_meanwhile() {
         bench.send_to(who);
         bench.now = bench.resolver.next_deadline().unwrap();
         let after = bench.now.since(resolved).as_secs_f64();
-        assert!((15.0..=45.0).contains(&after), "0.5 to 1.5 of 30 s: {after}");
-        assert_eq!(bench.sent(), [question], "its station is asked, not everybody");
+        assert!(
+            (15.0..=45.0).contains(&after),
+            "0.5 to 1.5 of 30 s: {after}"
+        );
+        assert_eq!(
+            bench.sent(),
+            [question],
+            "its station is asked, not everybody"
+        );
         assert_eq!(bench.state(who), Some(NeighborState::Probing));
         assert_eq!(bench.send_to(who), Some(Resolution::Reachable(PEER)));
     }
