@@ -17,6 +17,9 @@ pub const DEFAULT_FEEDER: &str = "default";
 /// The annotation on the bookmark that ends a feeder's list.
 pub const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
+/// The note on an accepted [`Request::Deleted`] that had nothing to delete.
+pub const NO_SUCH_OBJECT: &str = "there was no such object";
+
 /// What a client writes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "UPPERCASE")]

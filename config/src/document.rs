@@ -197,7 +197,7 @@ fn sentence(errors: &[FieldError]) -> String {
 /// A document's first line and its value, or what is wrong with its text.
 type Text = (u64, Result<Value, String>);
 
-/// All values of a text, or nothing if part of it is not JSON.
+/// All values of a text, or nothing if part of it is not JSON or too much.
 fn json_values(text: &str) -> Option<Vec<Text>> {
     let mut values = Some(Vec::new());
     let mut take = |item: Item<'_>| {

@@ -154,8 +154,8 @@ fn a_value_that_is_too_long_is_refused_without_being_held() {
 fn deep_nesting_is_refused() {
     let mut hub = hub();
     let mut feeder = Feeder::open(&mut hub);
-    let mut deep = vec![b'['; 1_000_000];
-    deep.extend(vec![b']'; 1_000_000]);
+    let mut deep = vec![b'['; 100_000];
+    deep.extend(vec![b']'; 100_000]);
     deep.push(b'\n');
     feeder.bytes(&mut hub, &deep);
     feeder.event(&mut hub, "ADDED", &service("s"));
@@ -191,4 +191,27 @@ fn lists_bare_objects_and_indented_json_are_taken_too() {
     assert_eq!(answers.len(), site.len());
     assert!(answers.iter().all(|answer| answer.accepted), "{answers:?}");
     assert_eq!(hub.store().len(), site.len());
+}
+
+#[test]
+fn a_value_of_too_many_elements_is_refused_before_it_is_parsed() {
+    for size in [1 << 12, 1 << 24] {
+        let mut hub = hub();
+        let mut feeder = Feeder::open(&mut hub);
+        let flood = format!("[{}0]\n", "[],".repeat(300_000));
+        for piece in flood.as_bytes().chunks(size) {
+            feeder.bytes(&mut hub, piece);
+        }
+        feeder.event(&mut hub, "ADDED", &service("s"));
+        assert_eq!(feeder.errors(), ["line 1: more than 500000 elements", ""]);
+    }
+}
+
+#[test]
+fn a_list_of_too_many_objects_is_one_error() {
+    let mut hub = hub();
+    let mut feeder = Feeder::open(&mut hub);
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": vec![json!({}); 20_001]});
+    feeder.event(&mut hub, "ADDED", &list);
+    assert_eq!(feeder.errors(), ["items: 20001 items are more than 20000"]);
 }

@@ -27,7 +27,7 @@ mod splitter;
 
 pub use hub::{Changes, Hub};
 pub use session::{Output, Session};
-pub use splitter::{Item, Splitter, Why};
+pub use splitter::{Item, MAX_ELEMENTS, Splitter, Why};
 
 /// Longest value a session takes, in bytes.
 pub const MAX_VALUE: usize = 8 * 1024 * 1024;

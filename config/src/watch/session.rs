@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::MAX_VALUE;
 use super::hub::Hub;
 use super::splitter::{Item, Splitter};
-use crate::client::{Answer, INITIAL_EVENTS_END, Request, Response, Show};
+use crate::client::{Answer, INITIAL_EVENTS_END, NO_SUCH_OBJECT, Request, Response, Show};
 use crate::error::FieldError;
 use crate::kind::{self, Kind};
 use crate::resource::{self, Identity};
@@ -209,7 +209,7 @@ fn delete(hub: &mut Hub, object: &Value) -> Result<Option<String>, Vec<FieldErro
         return Err(vec![error]);
     };
     let removed = hub.remove(&key);
-    Ok((!removed).then(|| "there was no such object".to_owned()))
+    Ok((!removed).then(|| NO_SUCH_OBJECT.to_owned()))
 }
 
 /// The feeder's own watch has failed: nothing changes here, and the feeder is told so.

@@ -1,5 +1,8 @@
 //! A stream of bytes cut into JSON values.
 
+/// Most elements of one value: some tens of megabytes once parsed.
+pub const MAX_ELEMENTS: usize = 500_000;
+
 /// What was found in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item<'b> {
@@ -30,6 +33,8 @@ pub enum Why {
     Unfinished,
     /// It is longer than the limit, in bytes.
     TooLong(usize),
+    /// It has more elements than the limit: each costs far more memory than its bytes.
+    TooManyElements(usize),
 }
 
 impl std::fmt::Display for Why {
@@ -39,6 +44,7 @@ impl std::fmt::Display for Why {
             Self::OpenString => f.write_str("the line ends inside a string"),
             Self::Unfinished => f.write_str("the object does not end"),
             Self::TooLong(max) => write!(f, "longer than {max} bytes"),
+            Self::TooManyElements(max) => write!(f, "more than {max} elements"),
         }
     }
 }
@@ -65,6 +71,8 @@ pub struct Splitter {
     /// What came of the current value in earlier pieces of the stream.
     held: Vec<u8>,
     depth: usize,
+    /// Commas and opening brackets of the current value: its elements, about.
+    elements: usize,
     line: u64,
     start_line: u64,
     /// The next byte is the first of its line.
@@ -81,6 +89,7 @@ impl Splitter {
             mode: Mode::Between,
             held: Vec::new(),
             depth: 0,
+            elements: 0,
             line: 1,
             start_line: 1,
             line_start: true,
@@ -112,7 +121,11 @@ impl Splitter {
                         self.begin();
                         from = at;
                     }
-                    b'{' | b'[' => self.depth += 1,
+                    b',' => self.elements += 1,
+                    b'{' | b'[' => {
+                        self.depth += 1;
+                        self.elements += 1;
+                    }
                     b'}' | b']' => {
                         self.depth -= 1;
                         if self.depth == 0 {
@@ -132,8 +145,8 @@ impl Splitter {
         }
         if !matches!(self.mode, Mode::Between | Mode::Skip) {
             let rest = bytes.get(from..).unwrap_or_default();
-            if self.held.len() + rest.len() > self.max {
-                self.give_up(Why::TooLong(self.max), &mut take);
+            if let Some(why) = self.excess(rest) {
+                self.give_up(why, &mut take);
                 // The rest of the line belongs to it, unless the line has just ended.
                 if !self.line_start {
                     self.mode = Mode::Skip;
@@ -155,6 +168,7 @@ impl Splitter {
     fn begin(&mut self) {
         self.mode = Mode::Inside;
         self.depth = 1;
+        self.elements = 0;
         self.start_line = self.line;
         self.recovering = false;
     }
@@ -183,14 +197,22 @@ impl Splitter {
         at
     }
 
+    /// Why the current value, with `rest`, is too much.
+    fn excess(&self, rest: &[u8]) -> Option<Why> {
+        if self.held.len() + rest.len() > self.max {
+            Some(Why::TooLong(self.max))
+        } else if self.elements > MAX_ELEMENTS {
+            Some(Why::TooManyElements(MAX_ELEMENTS))
+        } else {
+            None
+        }
+    }
+
     /// The value ends with `rest`.
     fn complete(&mut self, rest: &[u8], take: &mut impl FnMut(Item<'_>) -> bool) {
         let line = self.start_line;
-        let good = if self.held.len() + rest.len() > self.max {
-            take(Item::Garbage {
-                line,
-                why: Why::TooLong(self.max),
-            });
+        let good = if let Some(why) = self.excess(rest) {
+            take(Item::Garbage { line, why });
             false
         } else if self.held.is_empty() {
             take(Item::Value { bytes: rest, line })
