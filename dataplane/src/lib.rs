@@ -19,8 +19,10 @@ pub mod counters;
 #[cfg(feature = "dpdk")]
 pub mod dpdk_port;
 pub mod memory;
+pub mod pcap;
 pub mod pipeline;
 pub mod port;
+pub mod replay;
 pub mod rig;
 pub mod routes;
 #[cfg(feature = "dpdk")]

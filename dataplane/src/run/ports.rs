@@ -239,7 +239,7 @@ impl Ports {
     /// Stops and closes the ports, and says if a buffer is missing.
     pub fn close(self) {
         let Self {
-            ports, pool, eal, ..
+            devices, pool, eal, ..
         } = self;
         for mut port in devices {
             if let Err(error) = port.stop() {
