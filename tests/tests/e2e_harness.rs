@@ -4,7 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tests::lab::{Namespace, Process, Result, address, ensure, link, pattern, program, url};
+use tests::lab::{
+    Namespace, Process, Result, TRUNK_MTU, address, ensure, link, pattern, program, url,
+};
 
 const CLIENT: [&str; 2] = ["192.0.2.10", "2001:db8:100::10"];
 const SERVER: [&str; 2] = ["192.0.2.11", "2001:db8:100::11"];
@@ -31,7 +33,7 @@ fn wire(tags: &str, impairment: &[&str]) -> Result<Wire> {
     let client = Namespace::new(0, "client", false)?;
     let backend = Namespace::new(0, "backend", false)?;
     let trunk = Namespace::new(0, "trunk", true)?;
-    link(&trunk, "trunk1", &trunk, "trunk2")?;
+    link(&trunk, "trunk1", &trunk, "trunk2", TRUNK_MTU)?;
     let switch = |number: u8, station: &Namespace| -> Result<Process> {
         let outside = format!("--trunk=dev=trunk{number}");
         let access = format!("--access=netns={},dev=eth0{tags}", station.name());

@@ -66,12 +66,14 @@ impl Session {
         )
     }
 
-    fn end_of_list(&mut self) -> Result {
-        let bookmark = json!({
-            "apiVersion": "v1",
-            "kind": "Bookmark",
+    /// Ends the list of one kind, as the watch of a Kubernetes API does, or of every kind.
+    fn end_of_list(&mut self, kind: Option<&str>) -> Result {
+        let mut bookmark = json!({
             "metadata": {"annotations": {"k8s.io/initial-events-end": "true"}},
         });
+        if let Some(kind) = kind {
+            bookmark["kind"] = kind.into();
+        }
         self.event("BOOKMARK", &bookmark)
     }
 
@@ -113,7 +115,7 @@ fn a_watch_stream_configures_tmm_and_hears_how_far_it_has_come() -> Result {
     {
         session.event("ADDED", object)?;
     }
-    session.end_of_list()?;
+    session.end_of_list(None)?;
     session.await_state("http", "Programmed")?;
     lab.await_virtual_servers(VIP)?;
     ensure(lab.get(&url(VIP[0], "/"))? == "backend-1", || {
@@ -165,7 +167,7 @@ fn what_a_feeders_next_list_lacks_is_removed_when_the_list_ends_and_not_before()
     for object in objects.iter().chain([&stays, &goes]) {
         first.event("ADDED", object)?;
     }
-    first.end_of_list()?;
+    first.end_of_list(None)?;
     lab.await_virtual_servers(VIP)?;
     lab.await_virtual_servers(ON_LINK_VIP)?;
 
@@ -176,7 +178,10 @@ fn what_a_feeders_next_list_lacks_is_removed_when_the_list_ends_and_not_before()
         second.event("ADDED", object)?;
     }
     lab.get(&url(ON_LINK_VIP[0], "/"))?;
-    second.end_of_list()?;
+    // The end of another kind's list says nothing about virtual servers.
+    second.end_of_list(Some("Service"))?;
+    lab.get(&url(ON_LINK_VIP[0], "/"))?;
+    second.end_of_list(Some("F5SPKIngressTCP"))?;
     eventually(Duration::from_secs(5), || {
         let gone = lab
             .curl(&["--max-time", "1", &url(ON_LINK_VIP[0], "/")])

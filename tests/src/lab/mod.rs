@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 pub use netns::{Finished, Namespace};
 pub use process::Process;
 pub use tmm::Tmm;
-pub use topology::{Driver, Lab, Options, address, link, url};
+pub use topology::{Driver, Lab, Options, TRUNK_MTU, address, link, url};
 
 /// Why a step of the lab failed, in words.
 pub struct Failure(String);

@@ -105,13 +105,14 @@ impl Lab {
             let tmm = start_tmm()?;
             (tmm, start_switch()?)
         } else {
+            let mtu = if options.driver == Driver::AfXdp {
+                XDP_MTU
+            } else {
+                TRUNK_MTU
+            };
             for trunk in trunks {
-                link(
-                    &inside,
-                    &format!("trunk{trunk}"),
-                    &wire,
-                    &format!("wire{trunk}"),
-                )?;
+                let (this, that) = (format!("trunk{trunk}"), format!("wire{trunk}"));
+                link(&inside, &this, &wire, &that, mtu)?;
                 inside.ip(&["link", "set", &format!("trunk{trunk}"), "promisc", "on"])?;
             }
             let switch = start_switch()?;
@@ -296,8 +297,14 @@ pub fn url(address: &str, path: &str) -> String {
     }
 }
 
-/// A veth pair with room for jumbo frames and two tags, so that tmm's settings are what counts.
-pub fn link(here: &Namespace, this: &str, there: &Namespace, that: &str) -> Result {
+/// Room for jumbo frames and two tags, so that tmm's settings are what counts.
+pub const TRUNK_MTU: u16 = 9216;
+/// What the kernel takes at most where XDP programs shall run: a frame must fit a page.
+const XDP_MTU: u16 = 3000;
+
+/// A veth pair, both ends up, with an MTU of `mtu` bytes.
+pub fn link(here: &Namespace, this: &str, there: &Namespace, that: &str, mtu: u16) -> Result {
+    let mtu = mtu.to_string();
     let pair = [
         "link",
         "add",
@@ -305,11 +312,11 @@ pub fn link(here: &Namespace, this: &str, there: &Namespace, that: &str) -> Resu
         "netns",
         here.name(),
         "mtu",
-        "9216",
+        &mtu,
         "type",
         "veth",
     ];
-    let peer = ["peer", "name", that, "netns", there.name(), "mtu", "9216"];
+    let peer = ["peer", "name", that, "netns", there.name(), "mtu", &mtu];
     host("ip", &[&pair[..], &peer[..]].concat())?;
     here.ip(&["link", "set", this, "up"])?;
     there.ip(&["link", "set", that, "up"])
