@@ -17,6 +17,8 @@ pub struct Cli {
 enum Command {
     #[cfg(feature = "dpdk")]
     Run(Box<crate::run::RunArgs>),
+    Replay(Box<crate::replay::args::ReplayArgs>),
+    Check(crate::check::CheckArgs),
 }
 
 /// Carries out the command line.
@@ -24,6 +26,8 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         #[cfg(feature = "dpdk")]
         Command::Run(args) => run(&args),
+        Command::Replay(args) => crate::replay::args::run(&args),
+        Command::Check(args) => crate::check::run(&args),
     }
 }
 

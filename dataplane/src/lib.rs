@@ -11,6 +11,7 @@
 //! - [`control`]: configuration, neighbours, and the socket;
 //! - [`rig`]: all of it in memory, for replay, tests, fuzzing and benches.
 
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod compile;
