@@ -263,6 +263,10 @@ mod tests {
             0xa409_3822_299f_31d0,
             0x082e_fa98_ec4e_6c89,
             0x4528_21e6_38d0_1377,
+            0xbe54_66cf_34e9_0c6c,
+            0xc0ac_29b7_c97c_50dd,
+            0x3f84_d5b5_b547_0917,
+            0x9216_d5d9_8979_fb1b,
         ];
         for low in constants {
             for low in [low.to_be_bytes(), low.to_le_bytes()] {

@@ -15,6 +15,39 @@
 //! packets that come back. Translation is nothing but a reply tuple that is not the original's
 //! inverse; see [`Flow::translated`].
 //!
+//! One packet's way through it:
+//!
+//! ```
+//! use conntrack::{NewFlow, Observed, Segment, Table, TableConfig, Timeouts};
+//! # use net::{Addr, FlowKey, IpProto, L4Port, Timestamp};
+//! # let key = FlowKey::new(Addr::from_v4([10, 0, 0, 1]), Addr::from_v4([203, 0, 113, 10]),
+//! #     L4Port(40_000), L4Port(53), IpProto::UDP);
+//! # let (seed, now) = (1, Timestamp::ZERO);
+//! let mut table = Table::new(TableConfig { capacity: 1024, seed });
+//!
+//! let hash = table.hash(&key);
+//! let (id, direction) = match table.lookup_hashed(hash, &key) {
+//!     Some(found) => found,
+//!     None => {
+//!         // Choose a member and a translated tuple that `contains` says is free; enter it last.
+//!         let reply = key.inverted();
+//!         let timeouts = Timeouts::udp();
+//!         table.insert(NewFlow { original: key, reply, timeouts, data: "pool-1" }, now)?;
+//!         table.lookup_hashed(hash, &key).unwrap()
+//!     }
+//! };
+//! match table.observe(id, direction, &Segment::datagram(60), now) {
+//!     Observed::Accept { .. } => { /* rewrite to `translated(direction)` and send */ }
+//!     Observed::Reopen => { /* remove, and treat as a miss */ }
+//!     Observed::Invalid(_reason) => { /* drop and count */ }
+//! }
+//!
+//! // Between bursts:
+//! let ended = table.expire(now, 64, &mut |flow, reason| println!("{}: {reason}", flow.data()));
+//! # assert_eq!((ended, table.len()), (0, 1));
+//! # Ok::<(), conntrack::InsertError>(())
+//! ```
+//!
 //! It does not know what a virtual server, a VLAN or a configuration is. It reads no clock and
 //! draws no randomness: time and the seed of the hash come in as arguments.
 #![forbid(unsafe_code)]

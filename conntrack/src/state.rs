@@ -138,7 +138,9 @@ pub enum Observed {
         new_state: Option<State>,
     },
     /// A SYN in the original direction that opens a new connection under the tuple of one that is
-    /// over (RFC 9293 section 3.6.1). Nothing was counted: remove the flow with
+    /// over: in CLOSED any, in TIME_WAIT one with a higher sequence number than the connection
+    /// before (RFC 9293 section 3.6.1; timestamps, RFC 6191, are not looked at). Nothing was
+    /// counted: remove the flow with
     /// [`EndReason::Reopened`] and treat the packet as the first of a new flow.
     Reopen,
     /// The packet cannot belong to the flow. Nothing was counted or changed: drop it.

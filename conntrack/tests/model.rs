@@ -32,6 +32,11 @@ enum Act {
         seq: u32,
         ack: u32,
     },
+    /// A whole handshake, which random segments seldom make.
+    Open {
+        flow: usize,
+        then_half_close: bool,
+    },
     Remove {
         flow: usize,
     },
@@ -60,6 +65,8 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(flow, direction, flags, seq, ack)| Act::Observe {
                 flow, direction, flags, seq, ack
             }),
+        2 => (any::<usize>(), any::<bool>())
+            .prop_map(|(flow, then_half_close)| Act::Open { flow, then_half_close }),
         1 => any::<usize>().prop_map(|flow| Act::Remove { flow }),
         1 => any::<usize>().prop_map(|flow| Act::Stale { flow }),
         3 => (
@@ -307,6 +314,18 @@ impl Pair {
                 seq,
                 ack,
             } => self.observe(flow, direction, segment(flags, seq, ack, 0)),
+            Act::Open {
+                flow,
+                then_half_close,
+            } => {
+                let (client, server) = (Direction::Original, Direction::Reply);
+                self.observe(flow, client, segment("S", 100, 0, 0));
+                self.observe(flow, server, segment("SA", 100, 101, 0));
+                self.observe(flow, client, segment("A", 101, 101, 0));
+                if then_half_close {
+                    self.observe(flow, server, segment("FA", 101, 101, 0));
+                }
+            }
             Act::Remove { flow } => {
                 if let Some(name) = self.pick(flow) {
                     let entry = self.end(name, EndReason::Removed);

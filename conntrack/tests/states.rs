@@ -199,6 +199,31 @@ fn an_acknowledgement_overtaken_by_data_does_not_close() {
 }
 
 #[test]
+fn a_fin_from_the_past_does_not_close() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            (Original, "PA", 1001, 9001, 100, Go(Established)),
+            (Original, "FA", 1050, 9001, 0, Go(Established)),
+            (Original, "FA", 900, 9001, 100, Go(Established)),
+            (Original, "FA", 1001, 9001, 100, Go(FinWait)),
+        ],
+    );
+}
+
+#[test]
+fn nothing_comes_behind_a_fin() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            (Original, "FA", 1001, 9001, 0, Go(FinWait)),
+            (Original, "PA", 1002, 9001, 50, Go(FinWait)),
+            (Reply, "A", 9001, 1002, 0, Go(CloseWait)),
+        ],
+    );
+}
+
+#[test]
 fn data_in_the_syn_may_be_acknowledged_or_not() {
     for ack in [1001, 1101] {
         run(&[

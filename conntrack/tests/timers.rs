@@ -107,6 +107,26 @@ fn a_state_with_a_shorter_timeout_ends_the_flow_sooner() {
 }
 
 #[test]
+fn only_a_fin_sent_again_prolongs_time_wait() {
+    for (flags, seq, end) in [("A", 1002, 20), ("FA", 1001, 25)] {
+        let mut table = table(4);
+        let id = table.insert(new_flow(IpProto::TCP, 1), secs(10)).unwrap();
+        establish(&mut table, id, secs(10));
+        for (direction, flags, seq, ack) in [
+            (Original, "FA", 1001, 9001),
+            (Reply, "FA", 9001, 1002),
+            (Original, "A", 1002, 9002),
+        ] {
+            let _ = table.observe(id, direction, &segment(flags, seq, ack, 0), secs(10));
+        }
+        let again = segment(flags, seq, 9002, 0);
+        let seen = table.observe(id, Original, &again, secs(15));
+        assert_eq!(seen, Observed::Accept { new_state: None });
+        assert_eq!(table.get(id).unwrap().deadline(), secs(end));
+    }
+}
+
+#[test]
 fn the_reason_tells_the_state_the_flow_was_in() {
     let mut table = table(8);
     let at = secs(1);
