@@ -128,7 +128,7 @@ impl ObjectState {
 const MAX_REASONS: usize = 16;
 
 /// Reasons gathered while an object is resolved.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Reasons {
     list: Vec<Reason>,
     beyond: usize,

@@ -16,21 +16,20 @@ use crate::resource::{
 use crate::store::Store;
 use crate::types::{ListenScope, Pool, PoolKey, PoolMember, Protocol, VirtualServer, Vlan};
 
-pub(super) fn resolve(
-    store: &Store,
-    vlans: &[Vlan],
+pub(super) fn resolve<'s>(
+    store: &'s Store,
+    vlans: &'s [Vlan],
     states: &mut Vec<ObjectState>,
 ) -> Vec<VirtualServer> {
     let mut pools = Pools::new(store);
-    let scopes = Scopes::new(vlans);
+    let mut scopes = Scopes::new(vlans);
     let mut claims: HashMap<(Protocol, IpPrefix, L4Port), Claim<'_>> = HashMap::new();
     let mut servers = Vec::new();
     for (key, stored) in oldest_first(store, &[Kind::IngressTcp, Kind::IngressUdp]) {
         let Resource::Ingress(ingress) = &stored.object.resource else {
             continue;
         };
-        let mut reasons = Reasons::default();
-        let listen = scopes.resolve(ingress.vlans.as_ref(), &mut reasons);
+        let (listen, mut reasons) = scopes.resolve(ingress.vlans.as_ref());
         let name: String = key.path();
         for &destination in &ingress.destinations {
             let members = pools.members(key, ingress, destination, &mut reasons);
@@ -81,37 +80,50 @@ pub(super) fn resolve(
     servers
 }
 
-/// Who listens on one destination, port and protocol, and where.
+/// Who listens on one destination, port and protocol, and where. No two holders share a VLAN,
+/// so one that listens everywhere is alone.
 #[derive(Default)]
 struct Claim<'s> {
-    first: Option<&'s ObjectKey>,
-    everywhere: Option<&'s ObjectKey>,
+    holders: Vec<(&'s ObjectKey, ListenScope)>,
+    /// The holders by VLAN, from the second holder on: most destinations have just one.
     by_vlan: HashMap<String, &'s ObjectKey>,
 }
 
 impl<'s> Claim<'s> {
     /// Who already listens somewhere in the scope, and on which VLAN if it is a certain one.
     fn conflict<'l>(&self, scope: &'l ListenScope) -> Option<(&'s ObjectKey, Option<&'l str>)> {
-        match scope {
-            ListenScope::AllVlans => self.first.map(|by| (by, None)),
-            ListenScope::Vlans(names) => names.iter().find_map(|name| {
-                let by = self
-                    .everywhere
-                    .or_else(|| self.by_vlan.get(name).copied())?;
-                Some((by, Some(name.as_str())))
-            }),
-        }
+        let ListenScope::Vlans(names) = scope else {
+            return self.holders.first().map(|(by, _)| (*by, None));
+        };
+        let holder = |name: &str| match &self.holders[..] {
+            [(by, held)] => held.contains(name).then_some(*by),
+            _ => self.by_vlan.get(name).copied(),
+        };
+        names
+            .iter()
+            .find_map(|name| Some((holder(name)?, Some(name.as_str()))))
     }
 
     fn take(&mut self, key: &'s ObjectKey, scope: &ListenScope) {
-        match scope {
-            ListenScope::AllVlans => self.everywhere = Some(key),
-            ListenScope::Vlans(names) if names.is_empty() => return,
-            ListenScope::Vlans(names) => self
-                .by_vlan
-                .extend(names.iter().map(|name| (name.clone(), key))),
+        if matches!(scope, ListenScope::Vlans(names) if names.is_empty()) {
+            return;
         }
-        self.first.get_or_insert(key);
+        self.holders.push((key, scope.clone()));
+        let index = match self.holders.len() {
+            1 => return,
+            2 => &self.holders[..],
+            _ => self
+                .holders
+                .last()
+                .map(std::slice::from_ref)
+                .unwrap_or_default(),
+        };
+        for (by, held) in index {
+            if let ListenScope::Vlans(names) = held {
+                let names = names.iter().cloned();
+                self.by_vlan.extend(names.map(|name| (name, *by)));
+            }
+        }
     }
 }
 
@@ -119,6 +131,8 @@ impl<'s> Claim<'s> {
 struct Scopes<'c> {
     names: BTreeSet<&'c str>,
     categories: HashMap<&'c str, Vec<&'c str>>,
+    /// Scopes by selector: virtual servers tend to share a few.
+    known: HashMap<&'c VlanSelector, (ListenScope, Reasons)>,
 }
 
 impl<'c> Scopes<'c> {
@@ -132,13 +146,26 @@ impl<'c> Scopes<'c> {
         Self {
             names: vlans.iter().map(|vlan| vlan.name.as_str()).collect(),
             categories,
+            known: HashMap::new(),
         }
     }
 
-    fn resolve(&self, selector: Option<&VlanSelector>, reasons: &mut Reasons) -> ListenScope {
+    /// Where a selector listens, and what it names that is not there.
+    fn resolve(&mut self, selector: Option<&'c VlanSelector>) -> (ListenScope, Reasons) {
         let Some(selector) = selector else {
-            return ListenScope::AllVlans;
+            return (ListenScope::AllVlans, Reasons::default());
         };
+        if let Some(known) = self.known.get(selector) {
+            return known.clone();
+        }
+        let mut reasons = Reasons::default();
+        let scope = self.select(selector, &mut reasons);
+        self.known
+            .insert(selector, (scope.clone(), reasons.clone()));
+        (scope, reasons)
+    }
+
+    fn select(&self, selector: &VlanSelector, reasons: &mut Reasons) -> ListenScope {
         let mut listed: BTreeSet<&str> = BTreeSet::new();
         for name in &selector.list {
             if let Some(name) = self.names.get(name.as_str()) {

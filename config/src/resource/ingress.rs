@@ -58,7 +58,7 @@ impl fmt::Display for ServicePortRef {
 }
 
 /// `spec.vlans`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct VlanSelector {
     /// Names of VLANs.
     pub list: Vec<String>,
