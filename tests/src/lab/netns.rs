@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{Failure, Process, Result, ensure};
 
-/// What every namespace of every lab is called first; the process and a number follow.
-const PREFIX: &str = "tmm-e2e-";
+/// How the name of everything that a lab makes begins; the process and a number follow.
+pub const PREFIX: &str = "tmm-e2e-";
 
 /// A network namespace of this test's own, deleted on drop with everything in it.
 #[derive(Debug)]
@@ -142,22 +142,29 @@ impl Drop for Namespace {
     }
 }
 
-/// Removes the namespaces of test processes that are gone, and what still runs in them.
+/// Removes what test processes that are gone have left: namespaces with all that still runs in
+/// them, and directories.
 fn sweep() {
-    let Ok(entries) = std::fs::read_dir("/run/netns") else {
-        return;
-    };
-    for name in entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-    {
+    for name in orphans(Path::new("/run/netns")) {
+        remove(&name);
+    }
+    let directories = std::env::temp_dir();
+    for name in orphans(&directories) {
+        drop(std::fs::remove_dir_all(directories.join(name)));
+    }
+}
+
+/// The entries of a directory that belong to a test process that is gone.
+fn orphans(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let orphan = |name: &String| {
         let owner = name
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').next());
-        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            remove(&name);
-        }
-    }
+        owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+    };
+    names.filter(orphan).collect()
 }
 
 fn remove(name: &str) {

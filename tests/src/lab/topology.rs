@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::netns::host;
+use super::netns::{PREFIX, host};
 use super::{Finished, Namespace, Process, Result, Tmm, ensure, eventually, program, resources};
 
 /// How tmm reaches the trunks.
@@ -72,7 +72,7 @@ impl Lab {
     pub fn start(options: &Options) -> Result<Self> {
         let lab = LABS.fetch_add(1, Ordering::Relaxed);
         let directory =
-            Directory(std::env::temp_dir().join(format!("tmm-e2e-{}-{lab}", std::process::id())));
+            Directory(std::env::temp_dir().join(format!("{PREFIX}{}-{lab}", std::process::id())));
         fs::create_dir_all(&directory.0)?;
         let log = |name: &str| directory.0.join(name);
 
