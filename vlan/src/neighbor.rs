@@ -10,23 +10,25 @@
 //! Entries never move, so a reader misses one only if it was not there all along; it then asks
 //! for it once more than needed.
 
+mod slot;
+
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use foldhash::fast::FixedState;
 use net::{Addr, MacAddr, VlanIndex};
 
+pub(crate) use slot::Cell;
+use slot::{EMPTY, Key, Slot, TOMBSTONE};
+
+/// What slots are made of. The slots' own tests put a model checker's here.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+}
+
 /// The most slots looked at for one neighbour. At the half load that the table is kept to, a run
 /// this long is not seen by chance; the hash is keyed, so nor on purpose.
 const PROBE: usize = 64;
-
-/// First key word of a slot that was never used, and ends a probe.
-const EMPTY: u64 = 0;
-/// First key word of a slot whose neighbour was removed: the probe goes on behind it.
-const TOMBSTONE: u64 = 1 << 17;
-/// Marks the first key word of a neighbour; below it is the VLAN.
-const NAMED: u64 = 1 << 16;
 
 /// Names a neighbour for as long as it is in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,98 +50,6 @@ pub enum Resolution {
     Failed,
     /// The reference names no neighbour any more: look it up again.
     Stale,
-}
-
-/// MAC address and state of a neighbour as the writer gives them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cell {
-    Pending,
-    Failed,
-    Known(MacAddr),
-}
-
-impl Cell {
-    const PENDING: u64 = 0;
-    const KNOWN: u64 = 1 << 48;
-    const FAILED: u64 = 2 << 48;
-
-    const fn to_word(self) -> u64 {
-        match self {
-            Self::Pending => Self::PENDING,
-            Self::Failed => Self::FAILED,
-            Self::Known(mac) => Self::KNOWN | mac.to_u64(),
-        }
-    }
-
-    #[inline]
-    const fn from_word(word: u64) -> Self {
-        match word & !0xffff_ffff_ffff {
-            Self::KNOWN => Self::Known(MacAddr::from_u64(word)),
-            Self::FAILED => Self::Failed,
-            _ => Self::Pending,
-        }
-    }
-}
-
-/// VLAN and address as words.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key([u64; 3]);
-
-impl Key {
-    #[inline]
-    fn new(vlan: VlanIndex, addr: &Addr) -> Self {
-        let (high, low) = addr.octets().split_at(8);
-        let word = |octets: &[u8]| octets.iter().fold(0, |w, &o| w << 8 | u64::from(o));
-        Self([NAMED | u64::from(vlan.0), word(high), word(low)])
-    }
-}
-
-/// One neighbour, one cache line.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Slot {
-    /// Odd while the key changes.
-    version: AtomicU32,
-    /// Set by readers that send to the neighbour, taken by the writer.
-    used: AtomicU32,
-    key: [AtomicU64; 3],
-    cell: AtomicU64,
-}
-
-impl Slot {
-    /// The name of the slot if it was not being changed, with its version.
-    #[inline]
-    fn read(&self) -> Option<(u32, Key)> {
-        let version = self.version.load(Ordering::Acquire);
-        let key = Key([
-            self.key[0].load(Ordering::Relaxed),
-            self.key[1].load(Ordering::Relaxed),
-            self.key[2].load(Ordering::Relaxed),
-        ]);
-        fence(Ordering::Acquire);
-        let same = self.version.load(Ordering::Relaxed) == version;
-        (same && version.is_multiple_of(2)).then_some((version, key))
-    }
-
-    /// Gives the slot another name. Only the one writer calls this.
-    fn write(&self, key: Key, cell: Cell) -> u32 {
-        let version = self.version.load(Ordering::Relaxed);
-        self.version
-            .store(version.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
-        for (word, value) in self.key.iter().zip(key.0) {
-            word.store(value, Ordering::Relaxed);
-        }
-        self.cell.store(cell.to_word(), Ordering::Relaxed);
-        self.used.store(0, Ordering::Relaxed);
-        let version = version.wrapping_add(2);
-        self.version.store(version, Ordering::Release);
-        version
-    }
-
-    fn first_word(&self) -> u64 {
-        self.key[0].load(Ordering::Relaxed)
-    }
 }
 
 /// The neighbours of all VLANs, as workers see them.
@@ -202,18 +112,11 @@ impl Neighbors {
         else {
             return Resolution::Stale;
         };
-        let before = slot.version.load(Ordering::Acquire);
-        let word = slot.cell.load(Ordering::Relaxed);
-        fence(Ordering::Acquire);
-        let after = slot.version.load(Ordering::Relaxed);
-        if before != neighbor.version || after != before {
+        let Some(cell) = slot.read_cell(neighbor.version) else {
             return Resolution::Stale;
-        }
-        // Written once per check of the resolver, so that the line stays shared between workers.
-        if slot.used.load(Ordering::Relaxed) == 0 {
-            slot.used.store(1, Ordering::Relaxed);
-        }
-        match Cell::from_word(word) {
+        };
+        slot.mark_used();
+        match cell {
             Cell::Known(mac) => Resolution::Reachable(mac),
             Cell::Pending => Resolution::Pending,
             Cell::Failed => Resolution::Failed,
@@ -287,20 +190,18 @@ impl Writer {
     /// Publishes what is known of the neighbour at `at`.
     pub(crate) fn set(&mut self, at: u32, cell: Cell) {
         if let Some(slot) = self.slot(at) {
-            slot.cell.store(cell.to_word(), Ordering::Release);
+            slot.set_cell(cell);
         }
     }
 
     /// Whether a reader sent to the neighbour since this was last asked.
     pub(crate) fn take_used(&mut self, at: u32) -> bool {
-        self.slot(at)
-            .is_some_and(|slot| slot.used.swap(0, Ordering::Relaxed) != 0)
+        self.slot(at).is_some_and(|slot| slot.take_used())
     }
 
     /// Whether a reader sent to the neighbour since [`take_used`](Self::take_used).
     pub(crate) fn is_used(&self, at: u32) -> bool {
-        self.slot(at)
-            .is_some_and(|slot| slot.used.load(Ordering::Relaxed) != 0)
+        self.slot(at).is_some_and(|slot| slot.is_used())
     }
 
     fn slot(&self, at: u32) -> Option<&Slot> {

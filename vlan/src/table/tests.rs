@@ -118,6 +118,9 @@ fn the_source_is_the_self_ip_nearest_to_the_remote() {
     ] {
         assert_eq!(v.self_ip_for(ip(remote)), source.map(ip), "{remote}");
     }
+    v.self_ips.insert(0, self_ip("169.254.7.7", 16));
+    assert_eq!(v.self_ip_for(ip("192.0.2.1")), Some(ip("10.0.0.1")));
+    assert_eq!(v.self_ip_for(ip("169.254.9.9")), Some(ip("169.254.7.7")));
     v.self_ips = vec![self_ip("fe80::77", 64)];
     assert_eq!(v.self_ip_for(ip("fe80::9")), Some(ip("fe80::77")));
     assert_eq!(v.self_ip_for(ip("2001:db8::1")), None, "scope");
