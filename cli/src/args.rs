@@ -1,0 +1,281 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::units;
+
+/// Configure tmm and look inside it.
+///
+/// Talks to a running tmm over its config socket, with the custom resources and the watch events
+/// of Kubernetes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tmmctl",
+    version,
+    max_term_width = 100,
+    propagate_version = true
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// tmm's config socket
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "TMM_CONFIG_SOCKET",
+        hide_env_values = true,
+        default_value = "/run/tmm/config.sock"
+    )]
+    pub socket: PathBuf,
+    /// How long tmm may take to answer (5, 500ms, 1m)
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        default_value = "10s",
+        value_parser = units::parse_some_time
+    )]
+    pub timeout: Duration,
+    /// When to use colour; NO_COLOR in the environment is heeded too
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create or change objects
+    Apply(ApplyArgs),
+    /// Remove objects
+    Delete(DeleteArgs),
+    /// List the objects tmm keeps
+    Get(GetArgs),
+    /// Check objects without applying them
+    Validate(ValidateArgs),
+    /// Follow a stream of watch events: `kubectl get … --watch` piped into tmm
+    Feed(FeedArgs),
+    /// Show ports, virtual servers, connections, drops…; without a table, the tables there are
+    Show(ShowArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// What `-f` names.
+#[derive(Debug, Args)]
+pub struct FileArgs {
+    /// File or directory with YAML or JSON, or - for standard input; may be repeated
+    #[arg(short, long = "filename", value_name = "PATH")]
+    pub files: Vec<PathBuf>,
+    /// Look into subdirectories too
+    #[arg(short = 'R', long, requires = "files")]
+    pub recursive: bool,
+}
+
+/// `tmmctl apply`
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// What to apply.
+    #[command(flatten)]
+    pub files: RequiredFiles,
+    /// How long to wait for the objects' states; 0 does not wait
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::parse_time)]
+    pub wait: Duration,
+    /// Name under which tmm keeps the objects
+    #[arg(long, value_name = "NAME", default_value = "tmmctl")]
+    pub feeder: String,
+}
+
+/// What `-f` names, where it must name something.
+#[derive(Debug, Args)]
+pub struct RequiredFiles {
+    /// File or directory with YAML or JSON, or - for standard input; may be repeated
+    #[arg(short, long = "filename", value_name = "PATH", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Look into subdirectories too
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+/// `tmmctl delete`
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// What to delete.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Kind, such as F5SPKVlan or vlan; or KIND/NAMESPACE/NAME as other commands print it
+    #[arg(
+        value_name = "KIND",
+        required_unless_present = "files",
+        conflicts_with = "files"
+    )]
+    pub kind: Option<String>,
+    /// Names
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Namespace of the names
+    #[arg(short, long, default_value = "default", conflicts_with = "files")]
+    pub namespace: String,
+    /// An object that is not there is no failure
+    #[arg(long)]
+    pub ignore_not_found: bool,
+}
+
+/// `tmmctl get`
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// Kind, such as F5SPKVlan or vlan; all kinds if absent
+    pub kind: Option<String>,
+    /// Name
+    pub name: Option<String>,
+    /// Namespace
+    #[arg(
+        short,
+        long,
+        default_value = "default",
+        conflicts_with = "all_namespaces"
+    )]
+    pub namespace: String,
+    /// All namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// How to print
+    #[arg(short, long, default_value = "table")]
+    pub output: GetOutput,
+}
+
+/// How `get` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GetOutput {
+    /// A table with the state of each object
+    Table,
+    /// The objects as JSON
+    Json,
+    /// The objects as YAML documents
+    Yaml,
+    /// Their names, one per line
+    Name,
+}
+
+/// `tmmctl validate`
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// What to check.
+    #[command(flatten)]
+    pub files: RequiredFiles,
+    /// Check without a running tmm
+    #[arg(long)]
+    pub offline: bool,
+    /// Only say what is wrong
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `tmmctl feed`
+///
+/// Reads watch events and sends them on until the input ends; then exits 0 if every object was
+/// accepted, else 1. When tmm goes away it exits 1 at once and does not reconnect: start it and
+/// its source again (a service manager does), so that the list begins anew.
+#[derive(Debug, Args)]
+pub struct FeedArgs {
+    /// File with watch events as JSON, or - for standard input
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+    /// Name of this feeder: one per source, the same at each start
+    #[arg(long, value_name = "NAME", default_value = "kubectl")]
+    pub feeder: String,
+    /// The input is the complete list: at its end, remove what this feeder gave earlier and the
+    /// input lacks
+    #[arg(long)]
+    pub complete: bool,
+    /// How long to wait for states once the input has ended
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::parse_time)]
+    pub wait: Duration,
+    /// Only say what is refused
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `tmmctl show`
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of its own on the command line
+pub struct ShowArgs {
+    /// The table: ports, vlans, self-ips, neighbors, routes, virtual-servers, pools, connections,
+    /// drops, workers, config
+    pub table: Option<String>,
+    /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
+    /// All columns
+    #[arg(short, long)]
+    pub wide: bool,
+    /// Only rows whose column has this value, by the name in --json; may be repeated
+    #[arg(long = "filter", value_name = "COLUMN=VALUE", value_parser = units::parse_pair)]
+    pub filters: Vec<(String, String)>,
+    /// Only this client's address
+    #[arg(long, value_name = "ADDRESS")]
+    pub client: Option<String>,
+    /// Only this pool member's address
+    #[arg(long, value_name = "ADDRESS")]
+    pub member: Option<String>,
+    /// Only this virtual server
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub virtual_server: Option<String>,
+    /// Only rows in this state
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Only tcp or udp
+    #[arg(long)]
+    pub protocol: Option<String>,
+    /// Only this port
+    #[arg(long)]
+    pub port: Option<String>,
+    /// Only this destination address
+    #[arg(long, value_name = "ADDRESS")]
+    pub destination: Option<String>,
+    /// At most this many rows
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Only say how many rows there are
+    #[arg(long)]
+    pub count: bool,
+    /// Also rows of zeros (drops)
+    #[arg(short, long)]
+    pub all: bool,
+    /// Show again every so often
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        default_missing_value = "2s",
+        value_parser = units::parse_some_time
+    )]
+    pub watch: Option<Duration>,
+}

@@ -1,0 +1,344 @@
+//! `tmmctl feed`: a stream of watch events, followed to its end.
+//!
+//! One thread reads the input and sends; the other reads answers and prints. Back-pressure is the
+//! sockets' own: whoever does not read the output stops tmm's answers, and thereby the input.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
+
+use config::client::{Answer, INITIAL_EVENTS_END, Request, Response, StateLine};
+use config::resource::{self, Identity};
+use config::watch::{Item as Piece, MAX_VALUE, Splitter};
+use serde_json::{Value, json};
+
+use crate::apply::{States, describe};
+use crate::args::{FeedArgs, Global};
+use crate::batch::{self, Item};
+use crate::error::Error;
+use crate::link::{Link, request_line};
+use crate::ui::{Tone, Ui};
+use crate::{FAILED, OK, manifests};
+
+/// Events that may be under way without an answer.
+const UNDER_WAY: usize = 1024;
+
+/// What the sending thread tells, in the order of what it has sent.
+enum Sent {
+    /// An event that begins in this line, with so many answers to come.
+    Event { line: u64, answers: usize },
+    /// What begins in this line was no event, and has not been sent.
+    Bad { line: u64, why: String },
+    /// The input has ended; a last request asks for its one answer.
+    End { read: Result<(), Error> },
+}
+
+pub fn run(
+    global: &Global,
+    args: &FeedArgs,
+    stdin: Box<dyn Read + Send>,
+    ui: &mut Ui<'_>,
+) -> Result<u8, Error> {
+    let name = args.file.display().to_string();
+    let input: Box<dyn Read + Send> = if name == "-" {
+        stdin
+    } else {
+        let file = File::open(&args.file).map_err(|source| Error::Input {
+            name: name.clone(),
+            source,
+        })?;
+        Box::new(file)
+    };
+    let mut link = Link::open(global)?;
+    batch::hello(&mut link, &args.feeder)?;
+    let (sent, receiver) = sync_channel(UNDER_WAY);
+    let pump = Pump {
+        name: name.clone(),
+        input,
+        stream: link.sender()?,
+        sent,
+        complete: args.complete,
+    };
+    // It ends with its input, or with the process: nothing can end a read of a terminal or a pipe.
+    std::thread::spawn(move || pump.run());
+    let mut printer = Printer {
+        ui,
+        name,
+        quiet: args.quiet,
+        states: States::default(),
+        accepted: BTreeSet::new(),
+        refused: 0,
+    };
+    printer.follow(&mut link, &receiver)?;
+    printer.rest(&mut link, Instant::now() + args.wait)?;
+    if printer.refused == 0 {
+        return Ok(OK);
+    }
+    let refused = crate::units::plural(printer.refused, "event");
+    printer
+        .ui
+        .complain(Tone::Bad, format!("{refused} refused"))?;
+    Ok(FAILED)
+}
+
+/// The sending thread.
+struct Pump {
+    name: String,
+    input: Box<dyn Read + Send>,
+    stream: UnixStream,
+    sent: SyncSender<Sent>,
+    complete: bool,
+}
+
+/// The other end is gone, or nobody is left to tell.
+struct Stop;
+
+impl Pump {
+    fn run(mut self) {
+        let read = self.pump();
+        let Ok(end) = read else { return };
+        // A list that broke off, or never came, is not a complete one.
+        let whole = end.read.is_ok() && end.values > 0 && end.bad == 0 && !end.failed;
+        let object = if self.complete && whole {
+            json!({"metadata": {"annotations": {INITIAL_EVENTS_END: "true"}}})
+        } else {
+            json!({})
+        };
+        let read = match (end.read, self.complete && !whole) {
+            (Ok(()), true) => Err(Error::Usage(format!(
+                "{}: nothing removed: the list is not complete",
+                self.name
+            ))),
+            (read, _) => read,
+        };
+        let _ = tell(&mut self.stream, &self.sent, Sent::End { read }, object);
+    }
+
+    fn pump(&mut self) -> Result<Ended, Stop> {
+        let mut splitter = Splitter::new(MAX_VALUE);
+        let mut piece = vec![0; 64 * 1024];
+        let mut ended = Ended {
+            read: Ok(()),
+            values: 0,
+            bad: 0,
+            failed: false,
+        };
+        let mut stopped = false;
+        loop {
+            let len = match self.input.read(&mut piece) {
+                Ok(len) => len,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(source) => {
+                    ended.read = Err(Error::Input {
+                        name: self.name.clone(),
+                        source,
+                    });
+                    0
+                }
+            };
+            let (stream, sent) = (&mut self.stream, &self.sent);
+            let mut take = |found: Piece<'_>| {
+                stopped = stopped || forward(found, stream, sent, &mut ended).is_err();
+                !stopped
+            };
+            if len == 0 {
+                splitter.finish(&mut take);
+            } else {
+                splitter.push(piece.get(..len).unwrap_or_default(), &mut take);
+            }
+            if stopped {
+                return Err(Stop);
+            }
+            if len == 0 {
+                return Ok(ended);
+            }
+        }
+    }
+}
+
+/// Tells the printing side something that is no event. A bookmark goes with it, whose answer makes
+/// the printing side look; without the annotation it does nothing else.
+fn tell(
+    stream: &mut UnixStream,
+    sent: &SyncSender<Sent>,
+    what: Sent,
+    object: Value,
+) -> Result<(), Stop> {
+    // In this order: whoever reads the answer must find out what it is about.
+    sent.send(what).map_err(|_| Stop)?;
+    let line = request_line(&Request::Bookmark { object });
+    stream.write_all(line.as_bytes()).map_err(|_| Stop)
+}
+
+/// How the input ended.
+struct Ended {
+    read: Result<(), Error>,
+    values: usize,
+    bad: usize,
+    /// The source says that its own watch has failed.
+    failed: bool,
+}
+
+/// Sends what was found.
+fn forward(
+    found: Piece<'_>,
+    stream: &mut UnixStream,
+    sent: &SyncSender<Sent>,
+    ended: &mut Ended,
+) -> Result<(), Stop> {
+    let (line, value) = match found {
+        Piece::Garbage { line, why } => (line, Err(why.to_string())),
+        Piece::Value { bytes, line } => {
+            let value = serde_json::from_slice::<Value>(bytes);
+            (line, value.map_err(|error| format!("not JSON: {error}")))
+        }
+    };
+    let value = value.and_then(|value| match value.get("type").and_then(Value::as_str) {
+        Some(word @ ("HELLO" | "GET" | "SHOW")) => Err(format!("{word} is not a watch event")),
+        _ => Ok(value),
+    });
+    let value = match value {
+        Ok(value) => value,
+        Err(why) => {
+            ended.bad += 1;
+            return tell(stream, sent, Sent::Bad { line, why }, json!({}));
+        }
+    };
+    ended.values += 1;
+    ended.failed |= value.get("type").and_then(Value::as_str) == Some("ERROR");
+    let answers = answers(&value);
+    let mut text = value.to_string();
+    text.push('\n');
+    sent.send(Sent::Event { line, answers }).map_err(|_| Stop)?;
+    stream.write_all(text.as_bytes()).map_err(|_| Stop)
+}
+
+/// How many answers an event gets: one for each object of a list, one for anything else.
+fn answers(value: &Value) -> usize {
+    let list = match Request::from_value(value.clone()) {
+        Ok(
+            Request::Added { object }
+            | Request::Modified { object }
+            | Request::Deleted { object }
+            | Request::Validate { object },
+        ) => resource::expand(object).map_or(1, |objects| objects.len()),
+        _ => 1,
+    };
+    list.max(1)
+}
+
+/// The printing side.
+struct Printer<'ui, 'io> {
+    ui: &'ui mut Ui<'io>,
+    name: String,
+    quiet: bool,
+    states: States,
+    /// Names of accepted objects that are still there.
+    accepted: BTreeSet<String>,
+    refused: usize,
+}
+
+impl Printer<'_, '_> {
+    /// Prints until the input has ended and all of it is answered.
+    fn follow(&mut self, link: &mut Link, sent: &Receiver<Sent>) -> Result<(), Error> {
+        // What the next answer is about, and how many more there are about it.
+        let mut current: Option<(u64, usize)> = None;
+        loop {
+            let answer = match link.receive_at_leisure()? {
+                Response::State(line) => {
+                    self.state(&line)?;
+                    self.states.take(line);
+                    continue;
+                }
+                Response::Answer(answer) => answer,
+                other => return Err(link.unexpected(other)),
+            };
+            let (line, left) = match current.take() {
+                Some(current) => current,
+                // It was told before it was sent, so it is there.
+                None => match sent.recv() {
+                    Ok(Sent::Event { line, answers }) => (line, answers),
+                    Ok(Sent::Bad { line, why }) => {
+                        self.refused += 1;
+                        let place = format!("{}:{line}", self.name);
+                        self.ui.complain(Tone::Bad, format!("{place}: {why}"))?;
+                        continue;
+                    }
+                    Ok(Sent::End { read }) => {
+                        if let Some(note) = &answer.note {
+                            self.ui.line(Tone::Plain, note)?;
+                        }
+                        return read;
+                    }
+                    Err(_) => return Err(link.unexpected(Response::Answer(answer))),
+                },
+            };
+            current = (left > 1).then(|| (line, left - 1));
+            self.answer(line, &answer)?;
+        }
+    }
+
+    fn answer(&mut self, line: u64, answer: &Answer) -> Result<(), Error> {
+        let identity = Identity {
+            kind: answer.kind.clone(),
+            namespace: answer.namespace.clone(),
+            name: answer.name.clone(),
+            generation: answer.generation,
+        };
+        let label = match (&identity.name, answer.event.as_deref()) {
+            (None, Some(event)) => event.to_lowercase(),
+            _ => manifests::label(&identity),
+        };
+        if !answer.accepted {
+            self.refused += 1;
+            let place = format!("{}:{line}", self.name);
+            return batch::refused(self.ui, &Item { label, place }, &answer.errors);
+        }
+        let note = answer.note.as_deref();
+        let what = match answer.event.as_deref() {
+            Some("DELETED") => {
+                self.accepted.remove(&label);
+                self.states.forget(&label);
+                note.unwrap_or("deleted").to_owned()
+            }
+            Some("ADDED" | "MODIFIED") if identity.name.is_some() => {
+                self.accepted.insert(label.clone());
+                "accepted".to_owned()
+            }
+            // A source that has lost its watch must not go unnoticed.
+            Some("ERROR") => {
+                let note = note.unwrap_or("the source has failed");
+                return self
+                    .ui
+                    .complain(Tone::Warn, format!("{}:{line}: {note}", self.name));
+            }
+            _ => note.unwrap_or("accepted").to_owned(),
+        };
+        if self.quiet {
+            return Ok(());
+        }
+        self.ui.line(Tone::Plain, format!("{label} {what}"))?;
+        self.ui.flush()
+    }
+
+    fn state(&mut self, line: &StateLine) -> Result<(), Error> {
+        if self.quiet {
+            return Ok(());
+        }
+        let (tone, text) = describe(line);
+        let label = manifests::name(&line.kind, &line.namespace, &line.name);
+        self.ui.line(tone, format!("{label}: {text}"))?;
+        self.ui.flush()
+    }
+
+    /// Prints the states that are still to come.
+    fn rest(&mut self, link: &mut Link, deadline: Instant) -> Result<(), Error> {
+        let accepted = std::mem::take(&mut self.accepted);
+        let labels: Vec<&str> = accepted.iter().map(String::as_str).collect();
+        let mut states = std::mem::take(&mut self.states);
+        states.wait(link, &labels, deadline, |line| self.state(line))
+    }
+}

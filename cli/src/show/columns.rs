@@ -1,0 +1,327 @@
+//! How the columns of the tables are put to people. What is not listed here is shown all the same,
+//! as its name suggests: tmm may know more than this release of the tool.
+
+use serde_json::{Map, Value};
+
+use crate::ui::Tone;
+use crate::units;
+
+/// What a number means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Text, or a number that is a name, such as a port.
+    Plain,
+    /// A number of things.
+    Count,
+    /// Octets.
+    Bytes,
+    /// Seconds.
+    Seconds,
+}
+
+/// A column as it is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// Its name in a row.
+    pub key: &'static str,
+    /// Above it.
+    pub title: &'static str,
+    /// What its numbers mean.
+    pub unit: Unit,
+    /// Only in wide tables.
+    pub wide: bool,
+}
+
+/// A table and what it shows.
+#[derive(Debug)]
+pub struct Known {
+    /// Its name.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// Its columns, in order.
+    pub columns: &'static [Column],
+}
+
+const fn text(key: &'static str, title: &'static str) -> Column {
+    column(key, title, Unit::Plain)
+}
+
+const fn count(key: &'static str, title: &'static str) -> Column {
+    column(key, title, Unit::Count)
+}
+
+const fn bytes(key: &'static str, title: &'static str) -> Column {
+    column(key, title, Unit::Bytes)
+}
+
+const fn seconds(key: &'static str, title: &'static str) -> Column {
+    column(key, title, Unit::Seconds)
+}
+
+const fn column(key: &'static str, title: &'static str, unit: Unit) -> Column {
+    Column {
+        key,
+        title,
+        unit,
+        wide: false,
+    }
+}
+
+const fn wide(column: Column) -> Column {
+    Column {
+        wide: true,
+        ..column
+    }
+}
+
+/// The tables this release knows.
+pub const TABLES: &[Known] = &[
+    Known {
+        name: "ports",
+        about: "driver, link, MAC address and traffic of each port",
+        columns: &[
+            text("port", "PORT"),
+            text("driver", "DRIVER"),
+            text("device", "DEVICE"),
+            text("link", "LINK"),
+            text("mac", "MAC"),
+            text("mtu", "MTU"),
+            count("rxPackets", "RX-PACKETS"),
+            bytes("rxBytes", "RX-BYTES"),
+            count("txPackets", "TX-PACKETS"),
+            bytes("txBytes", "TX-BYTES"),
+        ],
+    },
+    Known {
+        name: "vlans",
+        about: "tags, ports, addresses and MTU of each VLAN",
+        columns: &[
+            text("vlan", "VLAN"),
+            text("tag", "TAG"),
+            text("ports", "PORTS"),
+            text("selfIps", "SELF-IPS"),
+            text("mac", "MAC"),
+            text("mtu", "MTU"),
+            text("internal", "INTERNAL"),
+            wide(text("autoLasthop", "AUTO-LASTHOP")),
+        ],
+    },
+    Known {
+        name: "self-ips",
+        about: "addresses that tmm answers for, and conflicts about them",
+        columns: &[
+            text("address", "ADDRESS"),
+            text("kind", "KIND"),
+            text("vlan", "VLAN"),
+            text("conflict", "CONFLICT"),
+        ],
+    },
+    Known {
+        name: "neighbors",
+        about: "MAC addresses of neighbours, and how well they are known",
+        columns: &[
+            text("address", "ADDRESS"),
+            text("vlan", "VLAN"),
+            text("mac", "MAC"),
+            text("state", "STATE"),
+            seconds("confirmedSecondsAgo", "CONFIRMED"),
+        ],
+    },
+    Known {
+        name: "routes",
+        about: "on-link prefixes and static routes",
+        columns: &[
+            text("destination", "DESTINATION"),
+            text("gateway", "GATEWAY"),
+            text("vlan", "VLAN"),
+            text("kind", "KIND"),
+        ],
+    },
+    Known {
+        name: "virtual-servers",
+        about: "what listens, its members and its traffic",
+        columns: &[
+            text("virtualServer", "VIRTUAL-SERVER"),
+            text("protocol", "PROTO"),
+            text("destination", "DESTINATION"),
+            text("port", "PORT"),
+            text("state", "STATE"),
+            count("membersUp", "UP"),
+            count("members", "MEMBERS"),
+            text("snat", "SNAT"),
+            text("vlans", "VLANS"),
+            count("connections", "CONNS"),
+            count("connectionsTotal", "TOTAL"),
+            bytes("originalBytes", "BYTES-IN"),
+            bytes("replyBytes", "BYTES-OUT"),
+            wide(count("originalPackets", "PACKETS-IN")),
+            wide(count("replyPackets", "PACKETS-OUT")),
+        ],
+    },
+    Known {
+        name: "pools",
+        about: "state, connections and traffic of each pool member",
+        columns: &[
+            text("pool", "POOL"),
+            text("member", "MEMBER"),
+            text("port", "PORT"),
+            text("state", "STATE"),
+            count("connections", "CONNS"),
+            count("connectionsTotal", "TOTAL"),
+            bytes("originalBytes", "BYTES-IN"),
+            bytes("replyBytes", "BYTES-OUT"),
+            wide(count("originalPackets", "PACKETS-IN")),
+            wide(count("replyPackets", "PACKETS-OUT")),
+        ],
+    },
+    Known {
+        name: "connections",
+        about: "tracked flows; filters: --client, --member, --virtual-server, --state, …",
+        columns: &[
+            text("protocol", "PROTO"),
+            text("client", "CLIENT"),
+            text("destination", "DESTINATION"),
+            text("source", "SOURCE"),
+            text("member", "MEMBER"),
+            text("state", "STATE"),
+            wide(text("virtualServer", "VIRTUAL-SERVER")),
+            wide(text("clientVlan", "CLIENT-VLAN")),
+            wide(text("memberVlan", "MEMBER-VLAN")),
+            seconds("ageSeconds", "AGE"),
+            seconds("idleSeconds", "IDLE"),
+            wide(count("originalPackets", "PACKETS-IN")),
+            bytes("originalBytes", "BYTES-IN"),
+            wide(count("replyPackets", "PACKETS-OUT")),
+            bytes("replyBytes", "BYTES-OUT"),
+            wide(text("worker", "WORKER")),
+        ],
+    },
+    Known {
+        name: "drops",
+        about: "dropped frames by reason; also answers and forwarded frames (--all: zeros too)",
+        columns: &[
+            text("kind", "KIND"),
+            text("reason", "REASON"),
+            count("packets", "PACKETS"),
+            text("meaning", "MEANING"),
+        ],
+    },
+    Known {
+        name: "workers",
+        about: "turns, flows and lost events of each worker",
+        columns: &[
+            text("worker", "WORKER"),
+            text("generation", "GENERATION"),
+            count("flows", "FLOWS"),
+            count("flowsOpened", "OPENED"),
+            count("flowsEnded", "ENDED"),
+            count("flowsEvicted", "EVICTED"),
+            count("heldPackets", "HELD"),
+            count("eventsLost", "EVENTS-LOST"),
+            count("turns", "TURNS"),
+            count("idleTurns", "IDLE-TURNS"),
+            wide(count("originatedPackets", "ORIGINATED")),
+        ],
+    },
+    Known {
+        name: "config",
+        about: "objects, and how far each has come",
+        columns: &[
+            text("kind", "KIND"),
+            text("namespace", "NAMESPACE"),
+            text("name", "NAME"),
+            wide(text("generation", "GENERATION")),
+            text("state", "STATE"),
+            text("reason", "REASON"),
+            text("message", "MESSAGE"),
+        ],
+    },
+];
+
+/// The table of that name, if this release knows it.
+pub fn find(name: &str) -> Option<&'static Known> {
+    TABLES.iter().find(|known| known.name == name)
+}
+
+/// What the name of an unknown column says of its unit.
+pub fn unit_of(key: &str) -> Unit {
+    let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| key.ends_with(suffix));
+    if ends(&["Bytes", "bytes"]) {
+        Unit::Bytes
+    } else if ends(&["Seconds", "seconds", "SecondsAgo"]) {
+        Unit::Seconds
+    } else if ends(&[
+        "Packets", "packets", "Total", "total", "Errors", "errors", "Missed", "missed",
+    ]) {
+        Unit::Count
+    } else {
+        Unit::Plain
+    }
+}
+
+/// `rxMissedPackets` becomes `RX-MISSED-PACKETS`.
+pub fn title_of(key: &str) -> String {
+    let mut title = String::with_capacity(key.len() + 4);
+    let mut small = false;
+    for c in key.chars() {
+        if c.is_ascii_uppercase() && small {
+            title.push('-');
+        }
+        small = c.is_ascii_lowercase() || c.is_ascii_digit();
+        title.push(if c == '_' {
+            '-'
+        } else {
+            c.to_ascii_uppercase()
+        });
+    }
+    title
+}
+
+/// A value in its cell.
+pub fn cell(value: Option<&Value>, unit: Unit) -> String {
+    let nothing = || "-".to_owned();
+    match value {
+        None | Some(Value::Null) => nothing(),
+        Some(Value::String(text)) if text.is_empty() => nothing(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Bool(true)) => "yes".to_owned(),
+        Some(Value::Bool(false)) => "no".to_owned(),
+        Some(Value::Number(number)) => match (number.as_u64(), unit) {
+            (Some(number), Unit::Count) => units::count(number),
+            (Some(number), Unit::Bytes) => units::bytes(number),
+            (Some(number), Unit::Seconds) => units::seconds(number),
+            _ => number.to_string(),
+        },
+        Some(Value::Array(values)) if values.is_empty() => nothing(),
+        Some(Value::Array(values)) => {
+            let all: Vec<String> = values.iter().map(|v| cell(Some(v), unit)).collect();
+            all.join(",")
+        }
+        Some(Value::Object(fields)) => {
+            let all = fields
+                .iter()
+                .map(|(name, value)| format!("{name}={}", cell(Some(value), unit_of(name))));
+            all.collect::<Vec<_>>().join(",")
+        }
+    }
+}
+
+/// Whether a row tells of trouble.
+pub fn tone(row: &Map<String, Value>) -> Tone {
+    if row.get("conflict").is_some_and(Value::is_string)
+        || row.get("link") == Some(&Value::Bool(false))
+    {
+        return Tone::Bad;
+    }
+    let word = |key| row.get(key).and_then(Value::as_str).unwrap_or_default();
+    let tone = |word: &str| match word.to_ascii_lowercase().as_str() {
+        "down" | "error" | "failed" | "unreachable" => Tone::Bad,
+        "pending" | "draining" | "standby" | "no vlan" | "incomplete" => Tone::Warn,
+        _ => Tone::Plain,
+    };
+    match tone(word("state")) {
+        Tone::Plain => tone(word("link")),
+        tone => tone,
+    }
+}
