@@ -9,6 +9,8 @@
 # Debian 12 and 13. Says what it installs; with nothing missing it takes well under a second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# rustup puts cargo where a non-login shell does not look.
+export PATH="${CARGO_HOME:-${HOME:=/root}/.cargo}/bin:$PATH"
 
 BUILD_PACKAGES=(build-essential pkg-config clang libclang-dev libdpdk-dev ca-certificates curl)
 DEMO_PACKAGES=(iproute2 iputils-ping jq)
