@@ -26,6 +26,28 @@ fn a_neighbor_in_use_is_checked_and_stays_usable_meanwhile() {
 }
 
 #[test]
+fn checks_are_spread_over_half_to_one_and_a_half_of_the_reachable_time() {
+    let mut bench = Bench::new();
+    let everybody: Vec<_> = (2..=201).map(|n| format!("192.0.2.{n}")).collect();
+    for who in &everybody {
+        bench.resolve(who);
+    }
+    for who in &everybody {
+        bench.send_to(who);
+    }
+    let mut first_checks: Vec<u64> = vec![];
+    let mut seen = std::collections::HashSet::new();
+    for (at, question) in bench.pass(60.0) {
+        if question.starts_with(&PEER.to_string()) && seen.insert(question) {
+            first_checks.push(at);
+        }
+    }
+    let (first, last) = (first_checks[0], first_checks[everybody.len() - 1]);
+    assert!((15_000..20_000).contains(&first), "{first} ms");
+    assert!((40_000..45_000).contains(&last), "{last} ms");
+}
+
+#[test]
 fn a_checked_neighbor_that_answers_is_good_for_another_round() {
     let mut bench = Bench::new();
     bench.resolve(V4);
