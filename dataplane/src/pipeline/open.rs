@@ -21,6 +21,9 @@ impl State {
         layers: &Layers,
     ) -> Verdict {
         let key = &layers.key;
+        if let Some(reason) = unanswerable(&key.dst) {
+            return Verdict::Drop(reason);
+        }
         let owner = tables.owned.get(arrival.vlan.index, &key.dst);
         let is_echo = matches!(
             (key.proto, layers.icmp_type),
@@ -166,6 +169,21 @@ impl State {
         self.counters.flows.set(self.flows.len() as u64);
         Ok(self.translate(tables, arrival, packet, layers, id, FlowStep::Opened))
     }
+}
+
+/// Why nothing may be said to or on behalf of a destination that is no station's, even if the frame
+/// was sent to our MAC address (RFC 1122 section 3.2.1.3, RFC 9293 section 3.10.7.4).
+fn unanswerable(addr: &Addr) -> Option<DropReason> {
+    let group = if addr.is_v4() {
+        match addr.v4_octets() {
+            [255, 255, 255, 255] => true,
+            [240..=255, ..] => return Some(DropReason::MartianAddress),
+            [first, ..] => first >= 224,
+        }
+    } else {
+        addr.octets()[0] == 0xff
+    };
+    group.then_some(DropReason::Multicast)
 }
 
 /// How long flows of a virtual server may be silent.
