@@ -1,7 +1,9 @@
 //! Frames built octet by octet, by other code than the crate's own, for tests to read back.
 
-use net::{Addr, Encap, FlowKey, IpProto, L4Port, Layers, Packet, ParseError, RxChecksum, RxMeta};
+use net::{Addr, Encap, FlowKey, IpProto, L4Port, Layers, ParseError, RxMeta};
 use proptest::prelude::*;
+
+pub use crate::opinions::{checked, parse_with};
 
 pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
@@ -24,7 +26,7 @@ pub fn checksum(pieces: &[&[u8]]) -> u16 {
 pub struct Spec {
     /// (TPID, TCI), outermost first.
     pub tags: Vec<(u16, u16)>,
-    /// Whether the device took the outermost tag, an 802.1Q one, out of the frame.
+    /// Whether the device took a service tag, a tag, or both out of the frame.
     pub strip: bool,
     pub key: FlowKey,
     pub ttl: u8,
@@ -178,6 +180,10 @@ impl Spec {
     pub fn received(&self) -> (Vec<u8>, RxMeta) {
         let mut rx = RxMeta::default();
         let mut tags = &self.tags[..];
+        if let (true, Some(((0x88a8, tci), rest))) = (self.strip, tags.split_first()) {
+            rx.stripped_service_tci = Some(*tci);
+            tags = rest;
+        }
         if let (true, Some(((0x8100, tci), rest))) = (self.strip, tags.split_first()) {
             rx.stripped_tci = Some(*tci);
             tags = rest;
@@ -217,21 +223,6 @@ impl Spec {
 /// Parses a frame as a device without offloads hands it over.
 pub fn parse(frame: &[u8]) -> Result<Layers, ParseError> {
     parse_with(frame, RxMeta::default())
-}
-
-pub fn parse_with(frame: &[u8], rx: RxMeta) -> Result<Layers, ParseError> {
-    let mut buf = frame.to_vec();
-    let len = buf.len();
-    Layers::parse(&Packet::new(&mut buf, 0, len, rx))
-}
-
-/// What a device says that has checked all checksums.
-pub fn checked() -> RxMeta {
-    RxMeta {
-        stripped_tci: None,
-        ip_checksum: RxChecksum::Good,
-        l4_checksum: RxChecksum::Good,
-    }
 }
 
 pub fn encap(vids: (u16, u16)) -> Encap {

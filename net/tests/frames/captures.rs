@@ -8,7 +8,7 @@ use net::{Fragment, IpProto, Network, ParseError};
 use pcap_file::pcap::PcapReader;
 
 use crate::build::{checked, parse, parse_with};
-use crate::differential::compare;
+use crate::opinions::compare;
 
 fn folder() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures");

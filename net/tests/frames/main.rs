@@ -12,6 +12,6 @@ mod build;
 mod captures;
 mod differential;
 mod errors;
-mod regressions;
+mod opinions;
 mod rewrite;
 mod roundtrip;
