@@ -88,6 +88,15 @@ pub fn bytes(octets: u64) -> String {
     format!("{octets} B")
 }
 
+/// The speed of a link: `100 Mb/s`, `2.5 Gb/s`.
+pub fn megabits(number: u64) -> String {
+    match (number / 1000, number % 1000 / 100) {
+        (0, _) => format!("{number} Mb/s"),
+        (giga, 0) => format!("{giga} Gb/s"),
+        (giga, tenths) => format!("{giga}.{tenths} Gb/s"),
+    }
+}
+
 /// A number with its thousands set apart: `1,234,567`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -175,6 +184,18 @@ mod tests {
             (u64::MAX, "16 EiB"),
         ] {
             assert_eq!(bytes(number), text, "{number}");
+        }
+    }
+
+    #[test]
+    fn speeds_are_shown_as_on_the_box() {
+        for (number, text) in [
+            (0, "0 Mb/s"),
+            (100, "100 Mb/s"),
+            (2500, "2.5 Gb/s"),
+            (100_000, "100 Gb/s"),
+        ] {
+            assert_eq!(megabits(number), text);
         }
     }
 

@@ -17,6 +17,8 @@ pub enum Unit {
     Bytes,
     /// Seconds.
     Seconds,
+    /// Millions of bits per second.
+    Megabits,
 }
 
 /// A column as it is shown.
@@ -28,8 +30,35 @@ pub struct Column {
     pub title: &'static str,
     /// What its numbers mean.
     pub unit: Unit,
-    /// Only in wide tables.
-    pub wide: bool,
+    /// When it is there.
+    pub when: When,
+}
+
+/// When a column is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// In every table.
+    Always,
+    /// In wide tables.
+    Wide,
+    /// In wide tables, and where a row has something to tell in it: trouble is never hidden.
+    Eventful,
+}
+
+impl Column {
+    /// Whether it is shown for these rows.
+    pub fn is_shown(&self, rows: &[Map<String, Value>], wide: bool) -> bool {
+        let mut values = rows.iter().filter_map(|row| row.get(self.key));
+        match self.when {
+            When::Eventful if !wide => values.any(|value| match value {
+                Value::Number(number) => number.as_u64() != Some(0),
+                Value::Null => false,
+                _ => true,
+            }),
+            When::Wide if !wide => false,
+            _ => values.next().is_some(),
+        }
+    }
 }
 
 /// A table and what it shows.
@@ -64,13 +93,20 @@ const fn column(key: &'static str, title: &'static str, unit: Unit) -> Column {
         key,
         title,
         unit,
-        wide: false,
+        when: When::Always,
     }
 }
 
 const fn wide(column: Column) -> Column {
     Column {
-        wide: true,
+        when: When::Wide,
+        ..column
+    }
+}
+
+const fn eventful(column: Column) -> Column {
+    Column {
+        when: When::Eventful,
         ..column
     }
 }
@@ -82,15 +118,21 @@ pub const TABLES: &[Known] = &[
         about: "driver, link, MAC address and traffic of each port",
         columns: &[
             text("port", "PORT"),
-            text("driver", "DRIVER"),
             text("device", "DEVICE"),
+            text("driver", "DRIVER"),
             text("link", "LINK"),
+            column("speedMbps", "SPEED", Unit::Megabits),
             text("mac", "MAC"),
-            text("mtu", "MTU"),
+            wide(text("mtu", "MTU")),
+            wide(text("offloads", "OFFLOADS")),
             count("rxPackets", "RX-PACKETS"),
             bytes("rxBytes", "RX-BYTES"),
             count("txPackets", "TX-PACKETS"),
             bytes("txBytes", "TX-BYTES"),
+            eventful(count("rxMissed", "RX-MISSED")),
+            eventful(count("rxErrors", "RX-ERRORS")),
+            eventful(count("txErrors", "TX-ERRORS")),
+            eventful(count("rxNoBuffer", "RX-NO-BUFFER")),
         ],
     },
     Known {
@@ -114,7 +156,7 @@ pub const TABLES: &[Known] = &[
             text("address", "ADDRESS"),
             text("kind", "KIND"),
             text("vlan", "VLAN"),
-            text("conflict", "CONFLICT"),
+            eventful(text("conflict", "CONFLICT")),
         ],
     },
     Known {
@@ -216,9 +258,9 @@ pub const TABLES: &[Known] = &[
             count("flows", "FLOWS"),
             count("flowsOpened", "OPENED"),
             count("flowsEnded", "ENDED"),
-            count("flowsEvicted", "EVICTED"),
-            count("heldPackets", "HELD"),
-            count("eventsLost", "EVENTS-LOST"),
+            eventful(count("flowsEvicted", "EVICTED")),
+            eventful(count("heldPackets", "HELD")),
+            eventful(count("eventsLost", "EVENTS-LOST")),
             count("turns", "TURNS"),
             count("idleTurns", "IDLE-TURNS"),
             wide(count("originatedPackets", "ORIGINATED")),
@@ -247,7 +289,9 @@ pub fn find(name: &str) -> Option<&'static Known> {
 /// What the name of an unknown column says of its unit.
 pub fn unit_of(key: &str) -> Unit {
     let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| key.ends_with(suffix));
-    if ends(&["Bytes", "bytes"]) {
+    if ends(&["Mbps"]) {
+        Unit::Megabits
+    } else if ends(&["Bytes", "bytes"]) {
         Unit::Bytes
     } else if ends(&["Seconds", "seconds", "SecondsAgo"]) {
         Unit::Seconds
@@ -291,6 +335,7 @@ pub fn cell(value: Option<&Value>, unit: Unit) -> String {
             (Some(number), Unit::Count) => units::count(number),
             (Some(number), Unit::Bytes) => units::bytes(number),
             (Some(number), Unit::Seconds) => units::seconds(number),
+            (Some(number), Unit::Megabits) => units::megabits(number),
             _ => number.to_string(),
         },
         Some(Value::Array(values)) if values.is_empty() => nothing(),

@@ -240,8 +240,7 @@ fn layout(table: &str, rows: &[Row], wide: bool) -> Vec<Shown> {
     let known = columns::find(table).map_or(&[][..], |known| known.columns);
     let mut shown: Vec<Shown> = known
         .iter()
-        .filter(|column| wide || !column.wide)
-        .filter(|column| rows.iter().any(|row| row.contains_key(column.key)))
+        .filter(|column| column.is_shown(rows, wide))
         .map(Shown::from)
         .collect();
     for key in rows.iter().flat_map(Row::keys) {
