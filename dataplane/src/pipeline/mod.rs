@@ -10,10 +10,12 @@
 //! | `local` | frames for ourselves: ARP, neighbour discovery, echo, self IPs |
 //! | `open` | packets without a flow: virtual server, member, translation, new flow |
 //! | `forward` | packets of a flow: state, rewrite, next hop |
+//! | `options` | whether IPv4 options are fit to be passed on |
 
 mod forward;
 mod local;
 mod open;
+mod options;
 
 use std::sync::Arc;
 
@@ -244,6 +246,9 @@ impl State {
         }
         if layers.fragment != Fragment::Whole {
             return Verdict::Drop(DropReason::Fragment);
+        }
+        if !options::sound(packet, layers) {
+            return Verdict::Drop(DropReason::BadIpHeader);
         }
         if let Some((id, direction)) = self.flows.lookup_hashed(hash, &layers.key) {
             return self.forward(tables, &arrival, packet, layers, id, direction);
