@@ -68,7 +68,7 @@ pub struct ReplayArgs {
     neighbors: NeighborMode,
 
     /// Give unicast frames the MAC address of the VLAN they arrive on as their destination, so that a
-    /// capture made elsewhere is taken as meant for tmm.
+    /// capture made elsewhere is taken as meant for tmm; a source address of zero is replaced, too.
     #[arg(long)]
     rewrite_mac: bool,
 
@@ -230,9 +230,7 @@ fn port_count(config: &Config, inputs: &[(PortId, PathBuf)]) -> u8 {
     last.0.saturating_add(1)
 }
 
-fn open_all(
-    inputs: &[(PortId, PathBuf)],
-) -> Result<Vec<(PortId, FileReader)>, PcapError> {
+fn open_all(inputs: &[(PortId, PathBuf)]) -> Result<Vec<(PortId, FileReader)>, PcapError> {
     let mut readers = Vec::with_capacity(inputs.len());
     for (port, path) in inputs {
         readers.push((*port, Reader::open(path)?));

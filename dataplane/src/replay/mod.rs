@@ -48,6 +48,9 @@ const MAX_ROUNDS: usize = 64;
 /// Flows that ended are looked for this often, in time of the capture.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
+/// The sender of frames that have none.
+const SOMEBODY: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 1]);
+
 /// How a replay is done.
 #[derive(Debug, Clone)]
 pub struct ReplayConfig {
@@ -63,7 +66,8 @@ pub struct ReplayConfig {
     pub default_mtu: u16,
     /// Who answers for neighbours.
     pub neighbors: NeighborMode,
-    /// Unicast frames get the MAC address of the VLAN they arrive on as their destination.
+    /// Unicast frames get the MAC address of the VLAN they arrive on as their destination; those
+    /// without a sender, as loopback devices have them, get one.
     pub rewrite_mac: bool,
     /// How long the clock runs on after the last frame. Unanswered questions fail after 3 s, frames
     /// that wait for them are given up after 4 s.
@@ -390,6 +394,11 @@ impl Replay {
             && !MacAddr(*destination).is_group()
         {
             *destination = mac.0;
+        }
+        if let Some(source) = frame.get_mut(6..12)
+            && source == MacAddr::ZERO.0
+        {
+            source.copy_from_slice(&SOMEBODY.0);
         }
         frame
     }
