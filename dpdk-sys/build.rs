@@ -4,6 +4,7 @@
 //! `-include rte_config.h` and `-march`; DPDK's inline functions need both.
 
 use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -129,7 +130,6 @@ fn compile_shim(cflags: &[String]) -> Result<(), String> {
 }
 
 fn generate_bindings(cflags: &[String], out: &Path) -> Result<(), String> {
-    require_libclang()?;
     let mut builder = bindgen::Builder::default()
         .header("shim/shim.h")
         .clang_args(cflags)
@@ -146,8 +146,9 @@ fn generate_bindings(cflags: &[String], out: &Path) -> Result<(), String> {
     for function in FUNCTIONS {
         builder = builder.allowlist_function(function);
     }
-    let bindings = builder
-        .generate()
+    // bindgen panics, and says why, when it cannot load libclang.
+    let bindings = catch_unwind(AssertUnwindSafe(|| builder.generate()))
+        .map_err(|_| format!("libclang is needed to read DPDK's headers.\n{CLANG_HINT}"))?
         .map_err(|e| format!("bindgen could not read DPDK's headers: {e}\n{CLANG_HINT}"))?;
     bindings
         .write_to_file(out.join("bindings.rs"))
@@ -155,55 +156,6 @@ fn generate_bindings(cflags: &[String], out: &Path) -> Result<(), String> {
 }
 
 const CLANG_HINT: &str = "On Debian: apt-get install clang libclang-dev";
-
-/// bindgen panics without libclang; this says what to do instead.
-fn require_libclang() -> Result<(), String> {
-    let mut folders: Vec<PathBuf> = Vec::new();
-    if let Some(path) = env::var_os("LIBCLANG_PATH") {
-        let path = PathBuf::from(path);
-        if path.is_file() {
-            return Ok(());
-        }
-        folders.push(path);
-    }
-    folders.extend(["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from));
-    if let Ok(arch) = env::var("CARGO_CFG_TARGET_ARCH") {
-        folders.push(format!("/usr/lib/{arch}-linux-gnu").into());
-    }
-    for root in ["/usr/lib", "/usr/local"] {
-        for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with("llvm") {
-                folders.push(entry.path().join("lib"));
-            }
-        }
-    }
-    let found = folders.iter().any(|folder| holds_libclang(folder))
-        || env::var_os("LLVM_CONFIG_PATH").is_some()
-        || Command::new("llvm-config")
-            .arg("--version")
-            .output()
-            .is_ok();
-    if found {
-        Ok(())
-    } else {
-        Err(format!(
-            "libclang is needed to read DPDK's headers and was not found.\n{CLANG_HINT}"
-        ))
-    }
-}
-
-fn holds_libclang(folder: &Path) -> bool {
-    std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .any(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.starts_with("libclang.so")
-                || (name.starts_with("libclang-") && name.contains(".so"))
-        })
-}
 
 /// Passes pkg-config's libraries on; `--as-needed` keeps of them what is used.
 fn link(libs: &[String]) {
