@@ -21,11 +21,11 @@ fn an_mbuf_is_usable_after_its_port_its_pool_and_dpdk_were_dropped() {
         .unwrap();
     let mut port = EthPort::configure(device, &PortConfig::default(), &pool).unwrap();
     port.start().unwrap();
-    let (mut rx, _tx) = port.split().unwrap();
+    let (mut rx, tx) = port.split().unwrap();
     let mut burst = Burst::new();
     rx[0].rx_burst(&mut burst);
     burst.push_or_replace(mbuf(&pool, &frame(5, 50)));
-    drop((rx, _tx, port, pool, eal));
+    drop((rx, tx, port, pool, eal));
     for mbuf in &mut burst {
         mbuf.data_mut().fill(0xaa);
         assert!(mbuf.data().iter().all(|byte| *byte == 0xaa));
