@@ -101,9 +101,14 @@ impl Hub {
     }
 
     pub(super) fn apply(&mut self, object: &Value, owner: &Owner) -> Result<(), Vec<FieldError>> {
-        let (_, change) = self.store.apply(object, owner)?;
+        let (key, change) = self.store.apply(object, owner)?;
         match change {
-            Change::Created | Change::Updated => self.changes.objects = true,
+            Change::Created | Change::Updated => {
+                // What was told of the version before says nothing of this one: its feeder waits to
+                // hear that the new one is carried out, even if the words are the same.
+                self.states.remove(&key);
+                self.changes.objects = true;
+            }
             Change::Unchanged => self.changes.audience = true,
         }
         Ok(())
