@@ -3,7 +3,9 @@
 //! Kept are facts per direction: the sequence numbers reached, the SYN and the FIN sent, and how
 //! much of it the other side has acknowledged. The state is derived from these, so that
 //! simultaneous open and close, retransmissions and reordering need no cases of their own.
-//! Windows are recorded but not enforced yet.
+//!
+//! Windows are recorded but not enforced yet. Numbers that are off by more than any window in use
+//! are let pass as strays, so that a sender who guesses cannot shift what is known.
 
 use net::header::tcp_flags::{ACK, FIN, RST, SYN};
 
@@ -38,6 +40,9 @@ impl TcpSegment {
             .wrapping_add(control)
     }
 }
+
+/// Octets in flight that are believed: 64 MiB, ten times what hosts allow by default.
+const REACH: u32 = 1 << 26;
 
 /// Whether `a` comes before `b` on the circle of sequence numbers (RFC 9293 section 3.4).
 const fn before(a: u32, b: u32) -> bool {
@@ -97,6 +102,20 @@ impl End {
     /// Whether `ack` acknowledges something sent and not acknowledged before.
     const fn is_news(&self, ack: u32) -> bool {
         ack != self.una && self.in_flight(ack)
+    }
+
+    /// Whether a segment can be this direction's, sent anew or ahead of what is lost.
+    const fn may_send(&self, segment: &TcpSegment) -> bool {
+        let lowest = self.una.wrapping_sub(REACH);
+        let reach = self.next.wrapping_sub(lowest).wrapping_add(REACH);
+        segment.end().wrapping_sub(lowest) <= reach
+    }
+
+    /// Whether `ack` can acknowledge what this direction sent, be it late
+    /// (RFC 5961 section 5.2).
+    const fn may_have_acked(&self, ack: u32) -> bool {
+        let lowest = self.una.wrapping_sub(REACH);
+        ack.wrapping_sub(lowest) <= self.next.wrapping_sub(lowest)
     }
 
     /// Takes note of what this direction sent.
@@ -262,6 +281,7 @@ impl Connection {
             // A FIN sent again starts time-wait anew (RFC 9293 section 3.10.7.4).
             State::TimeWait if segment.has(FIN) => Step::Live(state),
             State::TimeWait | State::Closed => Step::Pass,
+            _ if !sender.may_send(segment) || !peer.may_have_acked(segment.ack) => Step::Pass,
             _ => {
                 sender.sent(segment);
                 peer.acknowledged(segment.ack);

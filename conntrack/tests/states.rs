@@ -4,13 +4,12 @@
 
 mod common;
 
-use common::{expire, key, new_flow, secs, segment, table, translated};
+use common::{expire, new_flow, secs, segment, table};
 use conntrack::Direction::{Original, Reply};
 use conntrack::State::{
-    CloseWait, Closed, Established, FinWait, LastAck, Replied, SynReceived, SynSent, TimeWait,
-    Unreplied,
+    CloseWait, Closed, Established, FinWait, LastAck, SynReceived, SynSent, TimeWait,
 };
-use conntrack::{Direction, EndReason, Invalid, NewFlow, Observed, Segment, State, Timeouts};
+use conntrack::{Direction, EndReason, Invalid, Observed, Segment, State};
 use net::{IpProto, Timestamp};
 
 /// What must come of a segment.
@@ -333,6 +332,77 @@ fn a_blind_reset_does_not_close() {
 }
 
 #[test]
+fn blind_segments_shift_nothing() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            // neither number right, or only one of them
+            (Original, "PA", 1001 + (1 << 30), 5, 10, Go(Established)),
+            (Original, "PA", 1001 + (1 << 30), 9001, 10, Go(Established)),
+            (Original, "FA", 1001, 9002, 0, Go(Established)),
+            (
+                Original,
+                "FA",
+                1001,
+                9001_u32.wrapping_sub(1 << 27),
+                0,
+                Go(Established),
+            ),
+            (
+                Original,
+                "R",
+                1001 + (1 << 29),
+                0,
+                0,
+                Bad(Invalid::BadReset),
+            ),
+            // as if nothing had been
+            (Original, "PA", 1001, 9001, 10, Go(Established)),
+            (Reply, "A", 9001, 1011, 0, Go(Established)),
+            (Original, "FA", 1011, 9001, 0, Go(FinWait)),
+            (Reply, "A", 9001, 1012, 0, Go(CloseWait)),
+        ],
+    );
+}
+
+#[test]
+fn blind_segments_do_not_keep_a_flow() {
+    let mut table = table(4);
+    let id = table.insert(new_flow(IpProto::TCP, 1), secs(0)).unwrap();
+    common::establish(&mut table, id, secs(1));
+    for (packet, seen_at) in [
+        (segment("A", 1001 + (1 << 30), 9001, 0), 1),
+        (segment("A", 1001, 9001 + (1 << 30), 0), 1),
+        (segment("S", 77, 0, 0), 1),
+        (segment("R", 1002, 0, 0), 1),
+        (segment("A", 1000, 9001, 0), 9), // a keep-alive probe (RFC 9293 section 3.8.4)
+    ] {
+        let seen = table.observe(id, Original, &packet, secs(9));
+        assert_eq!(seen, Observed::Accept { new_state: None }, "{packet:?}");
+        assert_eq!(
+            table.get(id).unwrap().last_seen(),
+            secs(seen_at),
+            "{packet:?}"
+        );
+    }
+}
+
+#[test]
+fn a_segment_overtaken_by_others_moves_nothing_back() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            (Original, "PA", 1011, 9001, 90, Go(Established)),
+            (Original, "PA", 1001, 9001, 10, Go(Established)),
+            (Reply, "A", 9001, 1101, 0, Go(Established)),
+            (Reply, "A", 9001, 1011, 0, Go(Established)),
+            (Original, "R", 1011, 0, 0, Bad(Invalid::BadReset)),
+            (Original, "R", 1101, 0, 0, Go(Closed)),
+        ],
+    );
+}
+
+#[test]
 fn a_reset_may_come_from_either_side_in_every_state() {
     let life = [&HANDSHAKE[..], &CLOSE[..3]].concat();
     for n in 2..=life.len() {
@@ -420,26 +490,6 @@ fn a_client_may_begin_anew_while_opening() {
 }
 
 #[test]
-fn other_protocols_are_unreplied_until_a_reply_comes() {
-    for proto in [IpProto::UDP, IpProto::ICMP, IpProto::ICMPV6, IpProto::SCTP] {
-        let mut table = table(4);
-        let id = table.insert(new_flow(proto, 1), secs(0)).unwrap();
-        let mut packet = |direction, state| {
-            let seen = table.observe(id, direction, &Segment::datagram(100), secs(1));
-            assert_eq!(seen, Observed::Accept { new_state: state });
-            table.get(id).unwrap().state()
-        };
-        assert_eq!(packet(Original, None), Unreplied);
-        assert_eq!(packet(Original, None), Unreplied);
-        assert_eq!(packet(Reply, Some(Replied)), Replied);
-        assert_eq!(packet(Original, None), Replied);
-        let flow = table.get(id).unwrap();
-        assert_eq!((flow.packets(Original), flow.bytes(Original)), (3, 300));
-        assert_eq!((flow.packets(Reply), flow.bytes(Reply)), (1, 100));
-    }
-}
-
-#[test]
 fn a_tcp_flow_takes_no_packet_without_a_tcp_header() {
     let mut table = table(4);
     let id = table.insert(new_flow(IpProto::TCP, 1), secs(0)).unwrap();
@@ -461,72 +511,4 @@ fn strays_do_not_keep_a_closed_connection() {
         assert_eq!(expire(&mut table, now), []);
     }
     assert_eq!(expire(&mut table, secs(8)), [(1, EndReason::Reset)]);
-}
-
-#[test]
-fn reply_of_a_snat_flow_returns_to_the_client() {
-    let mut table = table(4);
-    let original = key(IpProto::TCP, 1);
-    let reply = translated(&original, 5000);
-    let flow = NewFlow {
-        original,
-        reply,
-        timeouts: Timeouts::tcp(),
-        data: 1,
-    };
-    assert!(!table.contains(&reply));
-    let id = table.insert(flow, secs(0)).unwrap();
-    assert_eq!(table.lookup(&original), Some((id, Original)));
-    assert_eq!(table.lookup(&reply), Some((id, Reply)));
-    assert!(!table.contains(&original.inverted()) && !table.contains(&reply.inverted()));
-    let entry = table.get(id).unwrap();
-    assert!(entry.is_translated());
-    assert_eq!(entry.translated(Original), reply.inverted());
-    assert_eq!(entry.translated(Reply), original.inverted());
-
-    // The port is leased until the flow is gone, whatever the client.
-    let other = NewFlow {
-        original: key(IpProto::TCP, 2),
-        ..flow
-    };
-    assert_eq!(
-        table.insert(other, secs(0)),
-        Err(conntrack::InsertError::Collision)
-    );
-    assert!(!table.contains(&other.original));
-    let removed = table.remove(id, EndReason::Removed).unwrap();
-    assert_eq!(*removed.data(), 1);
-    assert!(!table.contains(&reply) && !table.contains(&original));
-    assert!(table.insert(other, secs(0)).is_ok());
-}
-
-#[test]
-fn a_flow_must_not_be_its_own_reply() {
-    let mut table = table(4);
-    let flow = new_flow(IpProto::TCP, 1);
-    let own = NewFlow {
-        reply: flow.original,
-        ..flow
-    };
-    assert_eq!(
-        table.insert(own, secs(0)),
-        Err(conntrack::InsertError::Collision)
-    );
-    assert!(table.insert(flow, secs(0)).is_ok());
-    assert_eq!(
-        table.insert(flow, secs(0)),
-        Err(conntrack::InsertError::Collision)
-    );
-    assert_eq!(table.stats().collisions, 2);
-    assert_eq!(table.len(), 1);
-}
-
-#[test]
-fn names_are_the_ones_operators_know() {
-    let names: Vec<_> = State::ALL.iter().map(State::to_string).collect();
-    assert_eq!(
-        names.join(" "),
-        "SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT LAST_ACK TIME_WAIT CLOSED \
-         UNREPLIED REPLIED"
-    );
 }

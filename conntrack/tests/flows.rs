@@ -1,0 +1,98 @@
+//! Tuples, translation and flows without TCP.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{key, new_flow, secs, table, translated};
+use conntrack::Direction::{Original, Reply};
+use conntrack::State::{Replied, Unreplied};
+use conntrack::{EndReason, NewFlow, Observed, Segment, State, Timeouts};
+use net::IpProto;
+
+#[test]
+fn other_protocols_are_unreplied_until_a_reply_comes() {
+    for proto in [IpProto::UDP, IpProto::ICMP, IpProto::ICMPV6, IpProto::SCTP] {
+        let mut table = table(4);
+        let id = table.insert(new_flow(proto, 1), secs(0)).unwrap();
+        let mut packet = |direction, state| {
+            let seen = table.observe(id, direction, &Segment::datagram(100), secs(1));
+            assert_eq!(seen, Observed::Accept { new_state: state });
+            table.get(id).unwrap().state()
+        };
+        assert_eq!(packet(Original, None), Unreplied);
+        assert_eq!(packet(Original, None), Unreplied);
+        assert_eq!(packet(Reply, Some(Replied)), Replied);
+        assert_eq!(packet(Original, None), Replied);
+        let flow = table.get(id).unwrap();
+        assert_eq!((flow.packets(Original), flow.bytes(Original)), (3, 300));
+        assert_eq!((flow.packets(Reply), flow.bytes(Reply)), (1, 100));
+    }
+}
+
+#[test]
+fn reply_of_a_snat_flow_returns_to_the_client() {
+    let mut table = table(4);
+    let original = key(IpProto::TCP, 1);
+    let reply = translated(&original, 5000);
+    let flow = NewFlow {
+        original,
+        reply,
+        timeouts: Timeouts::tcp(),
+        data: 1,
+    };
+    assert!(!table.contains(&reply));
+    let id = table.insert(flow, secs(0)).unwrap();
+    assert_eq!(table.lookup(&original), Some((id, Original)));
+    assert_eq!(table.lookup(&reply), Some((id, Reply)));
+    assert!(!table.contains(&original.inverted()) && !table.contains(&reply.inverted()));
+    let entry = table.get(id).unwrap();
+    assert!(entry.is_translated());
+    assert_eq!(entry.translated(Original), reply.inverted());
+    assert_eq!(entry.translated(Reply), original.inverted());
+
+    // The port is leased until the flow is gone, whatever the client.
+    let other = NewFlow {
+        original: key(IpProto::TCP, 2),
+        ..flow
+    };
+    assert_eq!(
+        table.insert(other, secs(0)),
+        Err(conntrack::InsertError::Collision)
+    );
+    assert!(!table.contains(&other.original));
+    let removed = table.remove(id, EndReason::Removed).unwrap();
+    assert_eq!(*removed.data(), 1);
+    assert!(!table.contains(&reply) && !table.contains(&original));
+    assert!(table.insert(other, secs(0)).is_ok());
+}
+
+#[test]
+fn a_flow_must_not_be_its_own_reply() {
+    let mut table = table(4);
+    let flow = new_flow(IpProto::TCP, 1);
+    let own = NewFlow {
+        reply: flow.original,
+        ..flow
+    };
+    assert_eq!(
+        table.insert(own, secs(0)),
+        Err(conntrack::InsertError::Collision)
+    );
+    assert!(table.insert(flow, secs(0)).is_ok());
+    assert_eq!(
+        table.insert(flow, secs(0)),
+        Err(conntrack::InsertError::Collision)
+    );
+    assert_eq!(table.stats().collisions, 2);
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn names_are_the_ones_operators_know() {
+    let names: Vec<_> = State::ALL.iter().map(State::to_string).collect();
+    assert_eq!(
+        names.join(" "),
+        "SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT LAST_ACK TIME_WAIT CLOSED \
+         UNREPLIED REPLIED"
+    );
+}
