@@ -80,6 +80,8 @@ impl Progress<'_, '_> {
             return batch::refused(self.ui, item, &answer.errors);
         }
         if waits {
+            // What was told before the answer is about the version before.
+            self.states.forget(&item.label);
             self.accepted.push((index, item.label.clone()));
             return Ok(());
         }
