@@ -6,14 +6,14 @@
 //! write side of the [`Neighbors`] that it hands out.
 //!
 //! ```text
-//!               Needed                answer                  not used
-//!   (unknown) ─────────▶ Pending ───────────────▶ Reachable ─────────────▶ Stale ──────▶ forgotten
-//!                         │  ▲ asks ×3, 1 s        ▲   │ reachable time,     │  gc time
-//!                no answer│  │ hold-down           │   │ still used          │ used
-//!                         ▼  │ over, then Needed   │   ▼                     ▼
-//!                        Failed             answer └── Probing ◀─────────────┘
-//!                                                       │ asks the station ×3, then everybody ×3
-//!                                                       └──▶ Failed
+//!              Needed             answer               not used           not used
+//!  (unknown) ─────────▶ Pending ──────────▶ Reachable ──────────▶ Stale ──────────▶ forgotten
+//!                       asks ×3              ▲    │ used            │ used
+//!                          │ no answer       │    ▼                 │
+//!                          ▼          answer │  Probing ◀───────────┘
+//!                        Failed ◀────────────┴─ asks the station ×3, then everybody ×3
+//!                          │       no answer
+//!                          └─ hold-down over ─▶ forgotten
 //! ```
 //!
 //! While a neighbour is checked, packets keep going to the MAC address it had (RFC 7048).

@@ -81,6 +81,15 @@ fn a_request_for_a_self_ip_is_answered_and_learned_from() {
 }
 
 #[test]
+fn padding_of_a_request_is_not_sent_back() {
+    let mut frame = request_for("192.0.2.1");
+    frame.extend_from_slice(b"left over in the sender's buffer");
+    let (_, reply) = give(handle_arp, &frame);
+    assert_eq!(reply.len(), 60);
+    is_reply(&reply, "192.0.2.1", "192.0.2.99");
+}
+
+#[test]
 fn a_request_from_another_subnet_for_a_virtual_address_is_answered_only() {
     let (outcome, frame) = give(handle_arp, &request((PEER, "203.0.113.1"), "203.0.113.10"));
     assert_eq!(outcome, Outcome::Reply);
