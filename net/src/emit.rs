@@ -164,7 +164,15 @@ pub fn echo_reply_in_place(packet: &mut Packet<'_>, layers: &Layers) -> Result<(
     let delta = Sum::ZERO
         .add_u16(u16::from(reply) << 8)
         .sub_u16(u16::from(request) << 8);
-    icmp.checksum = crate::checksum::adjust(icmp.checksum.get(), delta).into();
+    let sum = crate::checksum::adjust(icmp.checksum.get(), delta);
+    icmp.checksum = sum.into();
+    if sum == 0 && layers.network == Network::Ipv4 {
+        // A difference cannot tell the two zeros of one's complement apart; a reply of nothing but
+        // zeros (identifier, sequence number and data) needs the other one.
+        let sum = of(frame.get(layers.l4..layers.end).ok_or(NoRoom)?);
+        let icmp: &mut Icmp = view_mut(frame, layers.l4).ok_or(NoRoom)?;
+        icmp.checksum = sum.into();
+    }
     Ok(())
 }
 

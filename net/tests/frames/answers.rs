@@ -143,6 +143,27 @@ fn echo(spec: &Spec) {
 }
 
 #[test]
+fn a_reply_of_nothing_but_zeros_has_a_right_checksum() {
+    for key in [key4(IpProto::ICMP), key6(IpProto::ICMPV6)] {
+        for len in [0, 1, 8] {
+            let (kind, ethertype) = if key.src.is_v4() {
+                (8, 0x0800)
+            } else {
+                (128, 0x86dd)
+            };
+            let l3 = emit::icmp(&key, 64, kind, 0, [0; 4], &vec![0; len]);
+            let mac = net::MacAddr([2; 6]);
+            let mut frame = emit::ethernet(mac, mac, net::Encap::UNTAGGED, ethertype, &l3);
+            let whole = frame.len();
+            let mut packet = Packet::new(&mut frame, 0, whole, RxMeta::default());
+            let layers = Layers::parse(&packet).unwrap();
+            echo_reply_in_place(&mut packet, &layers).unwrap();
+            assert!(parse(&frame).is_ok(), "{frame:02x?}");
+        }
+    }
+}
+
+#[test]
 fn only_ip_is_answered() {
     let mut arp = vec![0xff; 6];
     arp.extend([2, 0, 0, 0, 0, 1, 0x08, 0x06]);

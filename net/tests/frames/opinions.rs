@@ -103,9 +103,11 @@ fn stricter_on_purpose(frame: &[u8], reason: ParseError) -> bool {
                 _ => payload.fragmented || payload.len_source == LenSource::Slice,
             }
         }
-        ParseError::BadIpHeader | ParseError::TruncatedEthernet | ParseError::TruncatedNetwork => {
-            false
-        }
+        // Options are walked, which etherparse takes as they are.
+        ParseError::BadIpHeader => SlicedPacket::from_ethernet(frame).is_ok_and(|packet| {
+            matches!(&packet.net, Some(NetSlice::Ipv4(ip)) if !ip.header().options().is_empty())
+        }),
+        ParseError::TruncatedEthernet | ParseError::TruncatedNetwork => false,
     }
 }
 
