@@ -317,6 +317,23 @@ fn words(most: usize) -> impl Strategy<Value = Vec<u8>> {
     (0..=most).prop_map(|n| vec![1; n * 4])
 }
 
+/// IPv4 options, padded to whole words: router alert, record route, timestamp, no-operation, and
+/// one that nobody knows.
+fn ip_options() -> impl Strategy<Value = Vec<u8>> {
+    let option = prop::sample::select(vec![
+        &[148u8, 4, 0, 0][..],
+        &[7, 7, 4, 0, 0, 0, 0],
+        &[68, 8, 5, 0, 0, 0, 0, 0],
+        &[1],
+        &[0x5e, 2],
+    ]);
+    prop::collection::vec(option, 0..4).prop_map(|options| {
+        let mut octets = options.concat();
+        octets.resize(octets.len().next_multiple_of(4), 0);
+        octets
+    })
+}
+
 /// Any well-formed packet with a given key.
 pub fn spec_of(key: FlowKey) -> impl Strategy<Value = Spec> {
     let v4 = key.src.is_v4();
@@ -327,7 +344,7 @@ pub fn spec_of(key: FlowKey) -> impl Strategy<Value = Spec> {
     ];
     (
         (tags(), any::<bool>(), 0usize..8),
-        (1u8.., words(10), extensions()),
+        (1u8.., ip_options(), extensions()),
         (words(10), any::<u8>(), any::<(u32, u32)>()),
         (any::<bool>(), payload),
     )
