@@ -196,12 +196,12 @@ impl Writer {
 
     /// Whether a reader sent to the neighbour since this was last asked.
     pub(crate) fn take_used(&mut self, at: u32) -> bool {
-        self.slot(at).is_some_and(|slot| slot.take_used())
+        self.slot(at).is_some_and(Slot::take_used)
     }
 
     /// Whether a reader sent to the neighbour since [`take_used`](Self::take_used).
     pub(crate) fn is_used(&self, at: u32) -> bool {
-        self.slot(at).is_some_and(|slot| slot.is_used())
+        self.slot(at).is_some_and(Slot::is_used)
     }
 
     fn slot(&self, at: u32) -> Option<&Slot> {
