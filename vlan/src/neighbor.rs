@@ -4,7 +4,7 @@
 //! one neighbour at a time; its `version` is odd while the writer changes the name and grows with
 //! each change, so that a reader that saw the same even version before and after knows that what it
 //! read in between belongs together (a sequence lock over atomics). The MAC address and state are
-//! one word, [`Cell`], that changes under a name without a new version: a flow that keeps a
+//! one word, a `Cell`, that changes under a name without a new version: a flow that keeps a
 //! [`NeighborRef`] sees a new MAC address at once, and never another neighbour's.
 //!
 //! Entries never move, so a reader misses one only if it was not there all along; it then asks
