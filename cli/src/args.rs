@@ -30,6 +30,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// tmm's config socket
     #[arg(
@@ -66,20 +67,56 @@ pub enum ColorChoice {
     Never,
 }
 
+const APPLY_EXAMPLES: &str = "\
+Examples:
+  tmmctl apply -f vlans.yaml -f services.yaml
+  tmmctl apply -R -f site/
+  kubectl get f5spkvlan -A -o yaml | tmmctl apply -f -
+
+The exit code is 1 if an object was refused; the others are applied all the same. An object that is
+pending is no failure: it waits for another one.";
+
+const DELETE_EXAMPLES: &str = "\
+Examples:
+  tmmctl delete -f vlans.yaml
+  tmmctl delete vlan external
+  tmmctl delete f5spkingresstcp/shop/web";
+
+const FEED_EXAMPLES: &str = "\
+Examples:
+  kubectl get f5spkvlan -A --watch --output-watch-events -o json | tmmctl feed --feeder vlans
+  kubectl get services,endpointslices -A -o json | tmmctl feed --complete --feeder services";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  tmmctl show virtual-servers
+  tmmctl show connections --client 192.0.2.10 --state ESTABLISHED
+  tmmctl show drops --watch
+  tmmctl show pools --json | jq '.[] | select(.state != \"up\")'";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Create or change objects
+    #[command(after_help = APPLY_EXAMPLES)]
     Apply(ApplyArgs),
     /// Remove objects
+    #[command(after_help = DELETE_EXAMPLES)]
     Delete(DeleteArgs),
     /// List the objects tmm keeps
     Get(GetArgs),
     /// Check objects without applying them
     Validate(ValidateArgs),
     /// Follow a stream of watch events: `kubectl get … --watch` piped into tmm
+    ///
+    /// Sends events on until the input ends, then exits with 0 if all went well, else 1. When tmm
+    /// goes away it exits with 1 at once and does not reconnect: let a service manager start it
+    /// together with its source, so that the list begins anew. What was fed stays when a feeder
+    /// ends.
+    #[command(after_help = FEED_EXAMPLES)]
     Feed(FeedArgs),
-    /// Show ports, virtual servers, connections, drops…; without a table, the tables there are
+    /// Look inside: ports, virtual servers, pools, connections, drops…
+    #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArgs),
     /// Print a completion script for a shell
     Completions {
@@ -199,10 +236,6 @@ pub struct ValidateArgs {
 }
 
 /// `tmmctl feed`
-///
-/// Reads watch events and sends them on until the input ends; then exits 0 if every object was
-/// accepted, else 1. When tmm goes away it exits 1 at once and does not reconnect: start it and
-/// its source again (a service manager does), so that the list begins anew.
 #[derive(Debug, Args)]
 pub struct FeedArgs {
     /// File with watch events as JSON, or - for standard input
@@ -228,7 +261,7 @@ pub struct FeedArgs {
 #[allow(clippy::struct_excessive_bools)] // each is a flag of its own on the command line
 pub struct ShowArgs {
     /// The table: ports, vlans, self-ips, neighbors, routes, virtual-servers, pools, connections,
-    /// drops, workers, config
+    /// drops, workers, config; if absent, what each of them shows
     pub table: Option<String>,
     /// Print one JSON array
     #[arg(long)]

@@ -98,7 +98,12 @@ fn send_all(mut stream: UnixStream, requests: Vec<Request>) {
 
 /// Says why an object was refused: one line for it, one per error.
 pub fn refused(ui: &mut Ui<'_>, item: &Item, errors: &[FieldError]) -> Result<(), Error> {
-    ui.complain(Tone::Bad, format!("{} refused:", item.label))?;
+    wrong(ui, item, "refused", errors)
+}
+
+/// Says what is wrong with an object, under `what` as a heading.
+pub fn wrong(ui: &mut Ui<'_>, item: &Item, what: &str, errors: &[FieldError]) -> Result<(), Error> {
+    ui.complain(Tone::Bad, format!("{} {what}:", item.label))?;
     let place = match item.place.as_str() {
         "" => String::new(),
         place => format!("{place}: "),

@@ -42,8 +42,9 @@ pub fn run(
     stdin: Box<dyn Read + Send>,
     ui: &mut Ui<'_>,
 ) -> Result<u8, Error> {
-    let name = args.file.display().to_string();
+    let mut name = args.file.display().to_string();
     let input: Box<dyn Read + Send> = if name == "-" {
+        manifests::STDIN.clone_into(&mut name);
         stdin
     } else {
         let file = File::open(&args.file).map_err(|source| Error::Input {
@@ -71,11 +72,12 @@ pub fn run(
         states: States::default(),
         accepted: BTreeSet::new(),
         refused: 0,
+        failed: false,
     };
     printer.follow(&mut link, &receiver)?;
     printer.rest(&mut link, Instant::now() + args.wait)?;
     if printer.refused == 0 {
-        return Ok(OK);
+        return Ok(if printer.failed { FAILED } else { OK });
     }
     let refused = crate::units::plural(printer.refused, "event");
     printer
@@ -239,6 +241,8 @@ struct Printer<'ui, 'io> {
     /// Names of accepted objects that are still there.
     accepted: BTreeSet<String>,
     refused: usize,
+    /// The source has lost its own watch.
+    failed: bool,
 }
 
 impl Printer<'_, '_> {
@@ -310,6 +314,7 @@ impl Printer<'_, '_> {
             }
             // A source that has lost its watch must not go unnoticed.
             Some("ERROR") => {
+                self.failed = true;
                 let note = note.unwrap_or("the source has failed");
                 return self
                     .ui

@@ -11,6 +11,9 @@ use crate::error::Error;
 /// Deepest directory looked into: deeper is a mistake, not a configuration.
 const MAX_DEPTH: usize = 32;
 
+/// How standard input is called in errors.
+pub const STDIN: &str = "stdin";
+
 /// The documents of all files, in the order in which they are named.
 ///
 /// Errors: a file that cannot be read, and nothing to read at all. What is wrong inside a file is
@@ -27,7 +30,7 @@ pub fn load(
             let Some(stdin) = stdin.take() else {
                 return Err(Error::Usage("standard input is named twice".to_owned()));
             };
-            documents.extend(document::read_from("-", stdin)?);
+            documents.extend(document::read_from(STDIN, stdin)?);
         } else if recursive && file.is_dir() {
             let before = documents.len();
             descend(file, MAX_DEPTH, &mut documents)?;

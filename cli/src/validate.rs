@@ -1,6 +1,5 @@
 //! `tmmctl validate`.
 
-use std::collections::HashSet;
 use std::io::Read;
 
 use config::Limits;
@@ -38,28 +37,26 @@ pub fn run(
 /// How many documents are wrong by what this release knows.
 fn offline(documents: &[Document], quiet: bool, ui: &mut Ui<'_>) -> Result<usize, Error> {
     let (_, problems) = document::load(documents, Limits::default());
-    let wrong: HashSet<String> = problems.iter().map(|p| p.source.to_string()).collect();
+    let wrong = problems.len();
+    // At most one for each document, in their order.
+    let mut problems = problems.into_iter().peekable();
     for document in documents {
+        let problem = problems.next_if(|p| p.source == document.source);
         let place = document.source.to_string();
-        let identity = document
-            .content
-            .as_ref()
-            .map(Identity::of)
-            .unwrap_or_default();
-        if wrong.contains(&place) {
-            let found = problems.iter().filter(|p| p.source == document.source);
-            let errors: Vec<_> = found.flat_map(|p| p.errors.clone()).collect();
-            let label = match &document.content {
-                Ok(_) => manifests::label(&identity),
-                Err(_) => "document".to_owned(),
-            };
-            batch::refused(ui, &Item { label, place }, &errors)?;
-        } else if !quiet {
-            let label = manifests::label(&identity);
-            ui.line(Tone::Plain, format!("{label} valid"))?;
+        match (&document.content, problem) {
+            (Err(message), _) => ui.complain(Tone::Bad, format!("{place}: {message}"))?,
+            (Ok(object), problem) => {
+                let label = manifests::label(&Identity::of(object));
+                if let Some(problem) = problem {
+                    let item = Item { label, place };
+                    batch::wrong(ui, &item, "not valid", &problem.errors)?;
+                } else if !quiet {
+                    ui.line(Tone::Plain, format!("{label} valid"))?;
+                }
+            }
         }
     }
-    Ok(wrong.len())
+    Ok(wrong)
 }
 
 /// How many documents are wrong by what the running tmm knows.
@@ -89,7 +86,7 @@ fn online(
             };
             if !answer.accepted {
                 wrong += 1;
-                return batch::refused(ui, item, &answer.errors);
+                return batch::wrong(ui, item, "not valid", &answer.errors);
             }
             if quiet {
                 return Ok(());

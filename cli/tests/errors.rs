@@ -1,4 +1,5 @@
 //! What is said when there is no tmm, or something else in its place; and help.
+#![allow(clippy::unwrap_used, clippy::format_push_string)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! `tmmctl feed`.
+#![allow(clippy::unwrap_used, clippy::format_push_string)]
 
 mod common;
 

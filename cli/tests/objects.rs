@@ -1,4 +1,5 @@
 //! `tmmctl apply`, `delete`, `get` and `validate`.
+#![allow(clippy::unwrap_used, clippy::format_push_string, clippy::format_collect)]
 
 mod common;
 

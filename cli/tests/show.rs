@@ -1,4 +1,5 @@
 //! `tmmctl show`.
+#![allow(clippy::unwrap_used, clippy::format_push_string)]
 
 mod common;
 
