@@ -12,8 +12,8 @@ use crate::mix;
 use crate::pool::{Member, MemberState};
 
 /// Table sizes: primes, each about eight times the one before. Few steps, because a change of
-/// size moves every client; wide ones, so that each size is at least a hundred times the members
-/// (the paper's ratio for shares within one per cent) at no more than eight hundred.
+/// size moves every client; each a hundred times the members at least, the ratio at which the paper
+/// finds shares within one per cent.
 const SIZES: [usize; 5] = [1_021, 8_191, 65_537, 524_287, 4_194_301];
 
 /// Places per member that a table should have.
@@ -116,4 +116,76 @@ impl Turn {
 pub(crate) fn affinity(member: &Member, src: &Addr) -> u64 {
     let member = mix::addr(&Addr::from(member.addr), u64::from(member.port.0));
     mix::addr(src, member)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use net::L4Port;
+
+    use super::*;
+    use crate::Registry;
+
+    fn members(count: u32) -> Vec<Member> {
+        let mut registry = Registry::new();
+        let pool = registry.pool("p");
+        let member = |n: u32| {
+            let (addr, port) = (IpAddr::from((0x0a01_0000 + n).to_be_bytes()), L4Port(80));
+            Member {
+                id: registry.member(pool, addr, port),
+                addr,
+                port,
+                state: MemberState::Up,
+            }
+        };
+        (0..count).map(member).collect()
+    }
+
+    #[test]
+    fn table_sizes_are_primes() {
+        for size in SIZES {
+            let divisor = (2..=size.isqrt()).find(|d| size % d == 0);
+            assert_eq!(divisor, None, "{size}");
+        }
+    }
+
+    #[test]
+    fn every_place_is_taken_and_shares_differ_by_one_at_most() {
+        for count in [1, 2, 10, 11, 81, 82, 300] {
+            let maglev = Maglev::new(&members(count));
+            assert!(maglev.size() >= count as usize * PLACES_PER_MEMBER);
+            let mut shares = vec![0u32; count as usize];
+            for place in &maglev.table {
+                shares[*place as usize] += 1;
+            }
+            let most = shares.iter().max().unwrap();
+            let least = shares.iter().min().unwrap();
+            assert!(most - least <= 1, "{count}: {least} to {most}");
+        }
+    }
+
+    #[test]
+    fn the_size_stays_while_members_are_down() {
+        let mut some = members(11);
+        let whole = Maglev::new(&some).size();
+        for member in &mut some[1..] {
+            member.state = MemberState::Down;
+        }
+        assert_eq!(Maglev::new(&some).size(), whole);
+        some[0].state = MemberState::Draining;
+        assert_eq!(Maglev::new(&some).size(), 0);
+        assert_eq!(
+            Maglev::new(&some).lookup(&Addr::from_v4([10, 0, 0, 1])),
+            None
+        );
+    }
+
+    #[test]
+    fn a_member_listed_twice_gets_two_shares_and_no_endless_loop() {
+        let mut twice = members(3);
+        twice.push(twice[0]);
+        let maglev = Maglev::new(&twice);
+        assert!(maglev.table.iter().all(|place| *place < 4));
+    }
 }

@@ -65,9 +65,12 @@ impl Pool {
 
     /// The same pool with a Maglev table: to be had where a virtual server balances over it by
     /// [`SourceAddressHash`](crate::Method::SourceAddressHash).
+    /// Costs nothing for a pool that has one already.
     #[must_use]
     pub fn with_maglev(mut self) -> Self {
-        self.maglev = Some(Maglev::new(&self.members));
+        if self.maglev.is_none() {
+            self.maglev = Some(Maglev::new(&self.members));
+        }
         self
     }
 
