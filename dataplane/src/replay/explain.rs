@@ -4,7 +4,8 @@ use std::fmt;
 
 use conntrack::Direction;
 use net::emit::macs;
-use net::header::{Arp, Ethernet, ethertype, tcp_flags, view};
+use net::header::{Arp, Ethernet, Ipv4, Ipv6, ethertype, tcp_flags, view};
+use net::tag::{TPID_8021AD, TPID_8021Q};
 use net::{Encap, Fragment, IpProto, L4Port, Layers, MacAddr, Network, PortId, Timestamp};
 use serde::Serialize;
 
@@ -80,7 +81,10 @@ pub(super) const fn verdict_name(verdict: &Verdict) -> &'static str {
 pub(super) fn frame(replay: &Replay, before: &[u8], seen: &Seen) -> Step {
     let tables = replay.rig.control().tables();
     let layers = parse(before, &mut Vec::new()).ok();
-    let vlan = layers.and_then(|layers| tables.vlans.demux(seen.port, layers.encap));
+    let encap = layers
+        .map(|layers| layers.encap)
+        .or_else(|| encap_of(before));
+    let vlan = encap.and_then(|encap| tables.vlans.demux(seen.port, encap));
     let (decision, reason, egress) = match &seen.verdict {
         Verdict::Transmit(port, step) => (step.label(), step.text().to_owned(), Some(Some(*port))),
         Verdict::Reply(port, answer) => {
@@ -114,7 +118,7 @@ pub(super) fn frame(replay: &Replay, before: &[u8], seen: &Seen) -> Step {
         since_start: since_start(replay),
         port: Some(seen.port.to_string()),
         vlan: vlan.map(|vlan| vlan.name.clone()),
-        tag: layers.map_or_else(String::new, |layers| layers.encap.to_string()),
+        tag: encap.map_or_else(String::new, |encap| encap.to_string()),
         what: what(before, layers.as_ref()),
         decision,
         reason,
@@ -134,9 +138,10 @@ pub(super) fn frame(replay: &Replay, before: &[u8], seen: &Seen) -> Step {
 /// Explains a frame that left without one having arrived.
 pub(super) fn sent(replay: &Replay, port: PortId, octets: &[u8]) -> Step {
     let layers = parse(octets, &mut Vec::new()).ok();
+    // ARP and ICMP are never forwarded, so these are tmm's own.
     let own = layers.is_some_and(|layers| {
         layers.network == Network::Arp
-            || (layers.key.proto == IpProto::ICMPV6 && (133..=137).contains(&layers.icmp_type))
+            || matches!(layers.key.proto, IpProto::ICMP | IpProto::ICMPV6)
     });
     let (decision, reason) = if own {
         ("originated", "sent by tmm itself")
@@ -220,20 +225,65 @@ fn end(addr: &net::Addr, port: L4Port) -> String {
 /// What a frame is, as far as it can be told.
 fn what(octets: &[u8], layers: Option<&Layers>) -> String {
     let Some(layers) = layers else {
-        return match view::<Ethernet>(octets, 0) {
-            Some(eth) => format!(
-                "ethertype 0x{:04x}, {} octets",
-                eth.ethertype.get(),
-                octets.len()
-            ),
-            None => format!("{} octets", octets.len()),
-        };
+        return damaged(octets);
     };
     match layers.network {
         Network::Arp => arp(octets, layers),
         Network::Other(kind) => format!("ethertype 0x{kind:04x}"),
         Network::Ipv4 | Network::Ipv6 => ip(octets, layers),
     }
+}
+
+/// What can be told of a frame that is not well formed.
+fn damaged(octets: &[u8]) -> String {
+    let len = octets.len();
+    let Some((l3, kind)) = behind_tags(octets) else {
+        return format!("{len} octets");
+    };
+    match kind {
+        ethertype::IPV4 => match view::<Ipv4>(octets, l3) {
+            Some(ip) => format!(
+                "{} {} > {}, {len} octets",
+                IpProto(ip.proto),
+                net::Addr::from_v4(ip.src),
+                net::Addr::from_v4(ip.dst)
+            ),
+            None => format!("ipv4, {len} octets"),
+        },
+        ethertype::IPV6 => match view::<Ipv6>(octets, l3) {
+            Some(ip) => format!(
+                "ipv6 {} > {}, {len} octets",
+                net::Addr::from_v6(ip.src),
+                net::Addr::from_v6(ip.dst)
+            ),
+            None => format!("ipv6, {len} octets"),
+        },
+        kind => format!("ethertype 0x{kind:04x}, {len} octets"),
+    }
+}
+
+/// Where the network header of a frame begins that need not be well formed otherwise, and its
+/// ethertype.
+fn behind_tags(octets: &[u8]) -> Option<(usize, u16)> {
+    let mut kind = view::<Ethernet>(octets, 0)?.ethertype.get();
+    let mut at = size_of::<Ethernet>();
+    while matches!(kind, TPID_8021Q | TPID_8021AD) {
+        let tag = octets.get(at..)?.first_chunk::<4>()?;
+        kind = u16::from_be_bytes([tag[2], tag[3]]);
+        at += 4;
+    }
+    Some((at, kind))
+}
+
+/// The tags of a frame whose packet is damaged: those of an empty one with the same header.
+fn encap_of(octets: &[u8]) -> Option<Encap> {
+    let (l3, _) = behind_tags(octets)?;
+    let mut header = octets.get(..l3)?.to_vec();
+    // Any station and a packet of no kind that is looked into.
+    header.get_mut(6..12)?.copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+    header.get_mut(l3 - 2..)?.copy_from_slice(&[0x88, 0xb5]);
+    let layers = parse(&header, &mut Vec::new()).ok()?;
+    Some(layers.encap)
 }
 
 fn arp(octets: &[u8], layers: &Layers) -> String {
@@ -278,6 +328,7 @@ fn ip(octets: &[u8], layers: &Layers) -> String {
         }
         (IpProto::ICMPV6, 135) => format!("{addresses} who has {}?", target()),
         (IpProto::ICMPV6, 136) => format!("{addresses} {} is here", target()),
+        (IpProto::ICMPV6, 143) => format!("{addresses} multicast listener report"),
         (IpProto::ICMP | IpProto::ICMPV6, kind) => format!("{addresses} type {kind}"),
         _ => addresses,
     }
@@ -314,7 +365,8 @@ impl fmt::Display for Step {
         write!(f, "{number:>6}  {seconds:>4}.{nanos:09}  ")?;
         if let Some(port) = &self.port {
             let vlan = self.vlan.as_deref().unwrap_or("-");
-            write!(f, "{port} {vlan} ({})  {}  ", Tag(&self.tag), self.what)?;
+            let from = format!("{port} {vlan} ({})", Tag(&self.tag));
+            write!(f, "{from:<23}  {:<50}  ", self.what)?;
         }
         write!(f, "{}: {}", self.decision, self.reason)?;
         if let Some(server) = &self.virtual_server {

@@ -2,6 +2,9 @@
 
 #![allow(dead_code)]
 
+pub mod scene;
+pub mod scenes;
+
 use net::{Encap, Layers, Packet, ParseError, RxMeta};
 use smoltcp::wire::{
     ArpPacket, EthernetFrame, Icmpv4Packet, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Packet,
