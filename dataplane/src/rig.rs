@@ -58,6 +58,11 @@ pub const fn port_mac(port: PortId) -> MacAddr {
 impl Rig {
     /// A rig without configuration.
     pub fn new(config: &RigConfig) -> Self {
+        Self::with_stripe(config, PortStripe::whole())
+    }
+
+    /// A rig that translates to the source ports of `stripe`.
+    pub fn with_stripe(config: &RigConfig, stripe: PortStripe) -> Self {
         let ports: Vec<PortInfo> = (0..config.ports)
             .map(|id| PortInfo {
                 id: PortId(id),
@@ -81,7 +86,7 @@ impl Rig {
         let wires: Vec<Wire> = (0..config.ports).map(|_| Wire::default()).collect();
         let pipeline = PipelineConfig {
             worker: 0,
-            stripe: PortStripe::whole(),
+            stripe,
             flow_capacity: config.flow_capacity,
             seed: config.seed,
         };
