@@ -309,6 +309,8 @@ impl Printer<'_, '_> {
                 note.unwrap_or("deleted").to_owned()
             }
             Some("ADDED" | "MODIFIED") if identity.name.is_some() => {
+                // What was told before the answer is about the version before.
+                self.states.forget(&label);
                 self.accepted.insert(label.clone());
                 "accepted".to_owned()
             }

@@ -109,7 +109,14 @@ impl Hub {
                 self.states.remove(&key);
                 self.changes.objects = true;
             }
-            Change::Unchanged => self.changes.audience = true,
+            Change::Unchanged => {
+                // Told once more, after the answer: the feeder cannot know whether what it has
+                // heard before was about this version.
+                if let Some(told) = self.states.get_mut(&key) {
+                    told.to = None;
+                }
+                self.changes.audience = true;
+            }
         }
         Ok(())
     }
