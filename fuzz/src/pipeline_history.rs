@@ -116,6 +116,8 @@ fn port_id(port: usize) -> PortId {
 struct World {
     rig: Rig,
     now: Timestamp,
+    /// Frames sent that tmm has not decided on yet.
+    due: u64,
     sent: [Vec<u8>; 2],
     received: [Vec<Vec<u8>>; 2],
     objects: Vec<Value>,
@@ -131,6 +133,7 @@ impl World {
         Self {
             rig: Rig::new(&config),
             now: Timestamp::from_secs(1),
+            due: 0,
             sent: [Vec::new(), Vec::new()],
             received: [Vec::new(), Vec::new()],
             objects: objects(),
@@ -138,6 +141,7 @@ impl World {
     }
 
     fn send(&mut self, port: usize, frame: Vec<u8>) {
+        self.due += 1;
         self.rig.send(port_id(port), MemoryFrame::new(&frame));
         self.sent[port] = frame;
     }
@@ -158,7 +162,10 @@ impl World {
 
     /// Lets tmm work, and looks at all that it sends.
     fn settle(&mut self) {
-        self.rig.advance(self.now);
+        let mut decided = 0;
+        self.rig.advance_with(self.now, |_, _, _| decided += 1);
+        assert_eq!(decided, self.due, "each frame has one verdict");
+        self.due = 0;
         for port in 0..2 {
             let mut count = 0;
             while let Some(mut frame) = self.rig.receive(port_id(port)) {
