@@ -2,8 +2,8 @@
 //! bound, served by the control thread itself.
 //!
 //! Nothing a client does can hold up another or grow memory without bound: input is taken in
-//! pieces, none is read while earlier answers wait, and a client that does not read its answers is
-//! cut off.
+//! pieces, and of a piece one request at a time, none while earlier answers wait to be read; a
+//! client that lets too much wait all the same is cut off.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
@@ -30,7 +30,7 @@ use crate::command::{Command, FlowDump, FlowFilter, FlowRow};
 const MAX_CLIENTS: usize = 64;
 /// Octets taken from a client at a time.
 const PIECE: usize = 64 * 1024;
-/// While this much waits to be written to a client, nothing is read from it.
+/// While this much waits to be written to a client, none of its requests is looked at.
 const READ_PAUSE: usize = 256 * 1024;
 /// A client that lets this much wait is cut off.
 const MAX_BACKLOG: usize = 64 * 1024 * 1024;
@@ -77,6 +77,10 @@ struct Dump {
 struct Client {
     stream: UnixStream,
     session: Session,
+    /// What was read and is not looked at yet.
+    input: Vec<u8>,
+    /// How much of it is done with.
+    taken: usize,
     output: VecDeque<u8>,
     /// What the session wants done, in order; it waits while a dump is under way.
     todo: VecDeque<Output>,
@@ -235,6 +239,8 @@ impl Server {
             let client = Client {
                 stream,
                 session: control.hub().open(),
+                input: Vec::new(),
+                taken: 0,
                 output: VecDeque::new(),
                 todo: VecDeque::new(),
                 dump: None,
@@ -269,15 +275,11 @@ impl Drop for Server {
 struct Gone;
 
 impl Client {
+    /// Whether there is something to do without a further event: not while answers wait to be read,
+    /// because the end of that is an event.
     fn has_work(&self) -> bool {
-        self.dump.is_some() || !self.todo.is_empty() || (self.readable && self.may_read())
-    }
-
-    fn may_read(&self) -> bool {
-        !self.half_closed
-            && self.output.len() < READ_PAUSE
-            && self.todo.is_empty()
-            && self.dump.is_none()
+        let waits = self.dump.is_some() || !self.todo.is_empty() || self.taken < self.input.len();
+        (waits || self.readable && !self.half_closed) && self.output.len() < READ_PAUSE
     }
 
     fn advance(&mut self, control: &mut Control, now: Timestamp) -> Result<(), Gone> {
@@ -298,28 +300,37 @@ impl Client {
         if done { Err(Gone) } else { Ok(()) }
     }
 
+    fn may_read(&self) -> bool {
+        !self.half_closed
+            && self.output.len() < READ_PAUSE
+            && self.taken == self.input.len()
+            && self.todo.is_empty()
+            && self.dump.is_none()
+    }
+
     fn read(&mut self, control: &mut Control) -> Result<(), Gone> {
-        let mut piece = vec![0; PIECE];
-        let mut wanted = Vec::new();
-        match self.stream.read(&mut piece) {
+        self.input.resize(PIECE, 0);
+        self.taken = 0;
+        let read = self.stream.read(&mut self.input);
+        self.input.truncate(*read.as_ref().unwrap_or(&0));
+        match read {
             Ok(0) => {
                 self.half_closed = true;
+                let mut wanted = Vec::new();
                 self.session.finish(control.hub(), &mut wanted);
+                self.todo.extend(wanted);
             }
-            Ok(len) => {
-                let octets = piece.get(..len).unwrap_or(&[]);
-                self.session.feed(control.hub(), octets, &mut wanted);
-            }
+            Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return Err(Gone),
         }
-        self.todo.extend(wanted);
         Ok(())
     }
 
-    fn work(&mut self, control: &Control, now: Timestamp) {
-        loop {
+    /// Does what was asked for, in order, until answers have to wait or nothing is left.
+    fn work(&mut self, control: &mut Control, now: Timestamp) {
+        while self.output.len() < READ_PAUSE {
             if let Some(dump) = &mut self.dump {
                 if !dump.advance(control, &mut self.output) {
                     return;
@@ -329,9 +340,22 @@ impl Client {
             match self.todo.pop_front() {
                 Some(Output::Line(line)) => self.output.extend(line.as_bytes()),
                 Some(Output::Show(show)) => self.show(control, &show, now),
+                None if self.taken < self.input.len() => self.take(control),
                 None => return,
             }
         }
+    }
+
+    /// Gives the session input up to where a request may end. A few octets can ask for megabytes,
+    /// so the next request is not looked at before there is room for its answer.
+    fn take(&mut self, control: &mut Control) {
+        let rest = self.input.get(self.taken..).unwrap_or_default();
+        let end = rest.iter().position(|&octet| octet == b'}');
+        let (request, _) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
+        self.taken += request.len();
+        let mut wanted = Vec::new();
+        self.session.feed(control.hub(), request, &mut wanted);
+        self.todo.extend(wanted);
     }
 
     fn show(&mut self, control: &Control, show: &Show, now: Timestamp) {
