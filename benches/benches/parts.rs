@@ -14,9 +14,8 @@ use net::{
 };
 
 fn key(n: u32) -> FlowKey {
-    let [a, b, c, d] = n.to_be_bytes();
     FlowKey::new(
-        Addr::from_v4([10 + (a & 0x3f), b, c, d]),
+        Addr::from_v4((0x0a00_0000 + (n & 0x00ff_ffff)).to_be_bytes()),
         Addr::from_v4([203, 0, 113, 10]),
         L4Port(40_000),
         L4Port(80),

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use config::{AllowedProtocol, Config, Encap as ConfigEncap, LbMethod, ListenScope, Protocol};
-use config::{ServiceDownAction, Snat as ConfigSnat};
+use config::{ServiceDownAction, Snat as ConfigSnat, TrunkHash};
 use lb::{
     DownAction, Listen, Member, MemberState, Method, Pool, Pools, Registry, Snat, VirtualServer,
     VirtualServers, VlanSet,
@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use vlan::{AllowedService, Owned, Owner, SelfIp, Vlan};
 
 use crate::counters::ServiceStats;
+use crate::egress::{Egress, Links, Stations};
 use crate::routes::{Route, Routes};
 use crate::tables::{PortInfo, Tables};
 
@@ -91,6 +92,10 @@ pub struct Surroundings {
     pub ports: Arc<[PortInfo]>,
     /// MTU of VLANs that name none, octets.
     pub default_mtu: u16,
+    /// Whose links are up.
+    pub links: Links,
+    /// Where stations were heard.
+    pub stations: Stations,
 }
 
 /// Why a part of a valid configuration cannot be programmed here. The rest is.
@@ -153,6 +158,9 @@ pub fn compile(
     let tables = Tables {
         generation: names.generation,
         ports: Arc::clone(&surroundings.ports),
+        links: surroundings.links.clone(),
+        stations: surroundings.stations.clone(),
+        egress: compile_egress(config, &vlans),
         vlans,
         owned,
         routes,
@@ -256,6 +264,24 @@ fn compile_vlans(
         }
     }
     vlan::Table::new(accepted).unwrap_or_default()
+}
+
+fn compile_egress(config: &Config, vlans: &vlan::Table) -> Vec<Option<Egress>> {
+    let mut egress = Vec::new();
+    for vlan in vlans {
+        let at = usize::from(vlan.index.0);
+        if egress.len() <= at {
+            egress.resize_with(at + 1, || None);
+        }
+        let wanted = config.vlan(&vlan.name);
+        let (bonded, hash) = wanted.map_or((false, TrunkHash::default()), |wanted| {
+            (wanted.bonded, wanted.trunk_hash)
+        });
+        if let Some(slot) = egress.get_mut(at) {
+            *slot = Egress::new(&vlan.ports, bonded, hash);
+        }
+    }
+    egress
 }
 
 /// The port that an interface name means.

@@ -5,6 +5,7 @@
 //! - [`port`]: what a worker needs of a port; [`memory`] ports for tests, benches and replay;
 //! - [`verdict`] and [`counters`]: what is decided, and how it is counted;
 //! - [`routes`] and [`tables`]: one immutable snapshot of the configuration, compiled for look-up;
+//! - [`egress`]: by which port a frame of a VLAN leaves;
 //! - [`compile`]: from the validated configuration to that snapshot;
 //! - [`pipeline`]: one packet's way, a pure function over a burst;
 //! - [`worker`]: ports and a pipeline, run to completion; [`command`]: what it can be asked;
@@ -19,6 +20,7 @@ pub mod control;
 pub mod counters;
 #[cfg(feature = "dpdk")]
 pub mod dpdk_port;
+pub mod egress;
 pub mod memory;
 pub mod pcap;
 pub mod pipeline;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use net::{MacAddr, PortId, VlanIndex};
 
 use crate::counters::ServiceStats;
+use crate::egress::{Egress, Links, Stations};
 use crate::routes::Routes;
 
 /// What the tables must know of a port.
@@ -28,6 +29,12 @@ pub struct Tables {
     pub generation: u64,
     /// By [`PortId`].
     pub ports: Arc<[PortInfo]>,
+    /// Whose links are up; the same in every generation.
+    pub links: Links,
+    /// Where stations were heard; the same in every generation.
+    pub stations: Stations,
+    /// How the ports of each VLAN belong together, by [`VlanIndex`].
+    pub egress: Vec<Option<Egress>>,
     /// VLANs and their self IPs.
     pub vlans: vlan::Table,
     /// Addresses that are answered for.
@@ -45,10 +52,34 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The port that frames of a VLAN leave by.
+    /// The port for a frame of a VLAN to the station `mac`, of a flow with the hash that `flow`
+    /// works out (it is asked for only where flows are spread over links).
     #[inline]
-    pub fn egress_port(&self, vlan: VlanIndex) -> Option<PortId> {
-        self.vlans.get(vlan)?.ports.first().copied()
+    pub fn egress_port(
+        &self,
+        vlan: VlanIndex,
+        mac: MacAddr,
+        flow: impl FnOnce() -> u64,
+    ) -> Option<PortId> {
+        let egress = self.egress.get(usize::from(vlan.0))?.as_ref()?;
+        egress.port(vlan, mac, flow, &self.links, &self.stations)
+    }
+
+    /// The ports for a frame of a VLAN to everybody.
+    pub fn flood_ports(&self, vlan: VlanIndex) -> Vec<PortId> {
+        let egress = self
+            .egress
+            .get(usize::from(vlan.0))
+            .and_then(Option::as_ref);
+        egress.map_or_else(Vec::new, |egress| egress.flood(&self.links))
+    }
+
+    /// Learns where a station is, if its VLAN has several links.
+    #[inline]
+    pub fn heard(&self, vlan: VlanIndex, mac: MacAddr, port: PortId) {
+        if let Some(Some(Egress::Segments(_))) = self.egress.get(usize::from(vlan.0)) {
+            self.stations.heard(vlan, mac, port);
+        }
     }
 
     /// Whether the device behind a port inserts an 802.1Q tag when asked to.

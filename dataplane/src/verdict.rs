@@ -130,6 +130,8 @@ pub struct Held {
     pub neighbor: Option<NeighborRef>,
     /// Its address.
     pub next_hop: net::Addr,
+    /// Hash of the frame's flow, which chooses its link of a LAG.
+    pub flow_hash: u64,
 }
 
 /// The pipeline's decision about one frame.

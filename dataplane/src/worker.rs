@@ -310,7 +310,11 @@ impl<P: Port> Worker<P> {
             match resolution {
                 Resolution::Reachable(mac) => {
                     moved += 1;
-                    let Some(port) = self.pipeline.tables().egress_port(waiting.held.vlan) else {
+                    let Held {
+                        vlan, flow_hash, ..
+                    } = waiting.held;
+                    let Some(port) = self.pipeline.tables().egress_port(vlan, mac, || flow_hash)
+                    else {
                         self.shared.counters.count_drop(DropReason::PortDown);
                         continue;
                     };

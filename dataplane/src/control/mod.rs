@@ -19,6 +19,7 @@ use vlan::resolver::{Resolver, ResolverConfig};
 use crate::command::Command;
 use crate::compile::{CompileError, Names, Surroundings, compile};
 use crate::counters::WorkerCounters;
+use crate::egress::{Links, Stations};
 use crate::tables::{PortInfo, Publisher, Tables};
 use crate::worker::Shared;
 
@@ -76,6 +77,8 @@ impl Control {
         let surroundings = Surroundings {
             ports: config.ports.clone().into(),
             default_mtu: config.default_mtu,
+            links: Links::new(config.ports.len()),
+            stations: Stations::default(),
         };
         let mut names = Names::new(usize::from(config.workers));
         let (tables, _) = compile(&Config::default(), &surroundings, &mut names);
@@ -131,6 +134,22 @@ impl Control {
     /// What each worker shares with the control side, by worker number.
     pub fn workers(&self) -> &[Shared] {
         &self.workers
+    }
+
+    /// A port's link went up or down. On the way up, the addresses of its VLANs are announced: a
+    /// switch may have forgotten where we are.
+    pub fn set_link(&mut self, port: net::PortId, up: bool, now: Timestamp) {
+        self.surroundings.links.set(port, up);
+        if up {
+            for vlan in self
+                .tables()
+                .vlans
+                .iter()
+                .filter(|vlan| vlan.ports.contains(&port))
+            {
+                self.resolver.announce(vlan.index, now);
+            }
+        }
     }
 
     /// Says where to ask for facts of ports.
@@ -252,12 +271,9 @@ impl Control {
             let Some(emit) = self.resolver.poll(now) else {
                 break;
             };
-            let Some(vlan) = tables.vlans.get(emit.vlan) else {
-                continue;
-            };
-            for port in &vlan.ports {
+            for port in tables.flood_ports(emit.vlan) {
                 let command = Command::Send {
-                    port: *port,
+                    port,
                     frame: emit.frame.clone(),
                 };
                 if worker.commands.push(command).is_err() {

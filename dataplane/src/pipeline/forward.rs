@@ -2,12 +2,13 @@
 
 use conntrack::{Direction, EndReason, FlowId, Observed, Segment};
 use lb::{DownAction, MemberState};
-use net::{Addr, IpProto, Layers, MacAddr, Packet, PortId, Rewrite, RewriteError};
+use net::{Addr, FlowKey, IpProto, Layers, MacAddr, Packet, Rewrite, RewriteError};
 use vlan::Event;
 use vlan::neighbor::Resolution;
 
 use super::local::reset;
 use super::{Arrival, FlowData, Leg, NextHop, State, tcp_segment};
+use crate::egress::flow_hash;
 use crate::tables::Tables;
 use crate::verdict::{Answer, DropReason, FlowStep, Held, Verdict};
 
@@ -143,7 +144,7 @@ impl State {
         destination: &Addr,
         step: FlowStep,
     ) -> (Verdict, Leg) {
-        let (leg, way) = match self.resolve(tables, leg, destination) {
+        let (leg, way) = match self.resolve(tables, leg, &layers.key, destination) {
             Ok(resolved) => resolved,
             Err(reason) => return (Verdict::Drop(reason), leg),
         };
@@ -157,11 +158,15 @@ impl State {
         if packet.set_len(layers.end).is_err() {
             return (Verdict::Drop(DropReason::NoRoom), leg);
         }
-        let (mac, inserts) = match way {
-            Way::Known(mac, port) => (mac, tables.inserts_tag(port)),
-            // The worker fills in the MAC address once it is known.
-            Way::Wait(_) => (MacAddr::ZERO, false),
+        let (mac, port) = match way {
+            Way::Known(mac) => match tables.egress_port(leg.vlan, mac, || flow_hash(&layers.key)) {
+                Some(port) => (mac, Some(port)),
+                None => return (Verdict::Drop(DropReason::PortDown), leg),
+            },
+            // The worker fills in the MAC address and finds the port once it is known.
+            Way::Wait(_) => (MacAddr::ZERO, None),
         };
+        let inserts = port.is_some_and(|port| tables.inserts_tag(port));
         let kind = net::emit::ethertype_of(layers.network);
         if packet
             .set_ethernet(layers.l3, mac, vlan.mac, vlan.encap, kind, inserts)
@@ -169,9 +174,10 @@ impl State {
         {
             return (Verdict::Drop(DropReason::NoRoom), leg);
         }
-        match way {
-            Way::Known(_, port) => (Verdict::Transmit(port, step), leg),
-            Way::Wait(held) => (Verdict::Hold(held, step), leg),
+        match (way, port) {
+            (Way::Wait(held), _) => (Verdict::Hold(held, step), leg),
+            (Way::Known(_), Some(port)) => (Verdict::Transmit(port, step), leg),
+            (Way::Known(_), None) => (Verdict::Drop(DropReason::PortDown), leg),
         }
     }
 
@@ -180,16 +186,16 @@ impl State {
         &mut self,
         tables: &Tables,
         mut leg: Leg,
+        key: &FlowKey,
         destination: &Addr,
     ) -> Result<(Leg, Way), DropReason> {
         let mut resolution = match leg.next {
-            NextHop::LastHop(port, mac) => return Ok((leg, Way::Known(mac, port))),
+            NextHop::LastHop(mac) => return Ok((leg, Way::Known(mac))),
             NextHop::Neighbor(neighbor) => self.neighbors.mac(neighbor),
             NextHop::Unresolved => Resolution::Stale,
         };
         if let Resolution::Reachable(mac) = resolution {
-            let port = tables.egress_port(leg.vlan).ok_or(DropReason::PortDown)?;
-            return Ok((leg, Way::Known(mac, port)));
+            return Ok((leg, Way::Known(mac)));
         }
         let route = tables
             .routes
@@ -205,10 +211,7 @@ impl State {
             leg.next = NextHop::Neighbor(found);
         }
         match resolution {
-            Resolution::Reachable(mac) => {
-                let port = tables.egress_port(leg.vlan).ok_or(DropReason::PortDown)?;
-                Ok((leg, Way::Known(mac, port)))
-            }
+            Resolution::Reachable(mac) => Ok((leg, Way::Known(mac))),
             Resolution::Failed => {
                 // Asked again by the resolver when its hold-down is over.
                 self.tell(Event::Needed {
@@ -228,6 +231,7 @@ impl State {
                         vlan: leg.vlan,
                         neighbor,
                         next_hop,
+                        flow_hash: flow_hash(key),
                     }),
                 ))
             }
@@ -237,8 +241,8 @@ impl State {
 
 /// What is known of the way to a next hop.
 enum Way {
-    /// Its MAC address, and the port that leads there.
-    Known(MacAddr, PortId),
+    /// Its MAC address.
+    Known(MacAddr),
     /// Nothing yet.
     Wait(Held),
 }

@@ -55,7 +55,7 @@ pub enum NextHop {
     /// A neighbour.
     Neighbor(NeighborRef),
     /// Back to the station the flow's first packet came from (`auto_lasthop`).
-    LastHop(PortId, MacAddr),
+    LastHop(MacAddr),
 }
 
 /// The slow path's answer, kept in the flow and replayed for each of its packets.
@@ -227,6 +227,7 @@ impl State {
         if destination_mac != vlan.mac && !destination_mac.is_group() {
             return Verdict::Drop(DropReason::NotForUs);
         }
+        tables.heard(vlan.index, source_mac, port);
         let arrival = Arrival {
             now,
             port,
@@ -238,7 +239,7 @@ impl State {
             Network::Other(_) => return Verdict::Drop(DropReason::UnknownEthertype),
             Network::Ipv4 | Network::Ipv6 => {}
         }
-        if layers.key.proto == IpProto::ICMPV6 && (133..=137).contains(&layers.icmp_type) {
+        if layers.key.proto == IpProto::ICMPV6 && matches!(layers.icmp_type, 130 | 133..=137) {
             return self.neighbor_discovery(tables, &arrival, packet, layers);
         }
         if destination_mac.is_group() {

@@ -125,7 +125,7 @@ impl State {
         let reply_leg = if arrival.vlan.auto_lasthop {
             Leg {
                 vlan: arrival.vlan.index,
-                next: NextHop::LastHop(arrival.port, arrival.source_mac),
+                next: NextHop::LastHop(arrival.source_mac),
             }
         } else {
             let back = tables

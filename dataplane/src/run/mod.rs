@@ -214,7 +214,9 @@ fn control_loop(
         }
         if links_seen.is_none_or(|at| at.elapsed() >= LINK_INTERVAL) {
             links_seen = Some(Instant::now());
-            ports.borrow_mut().watch_links();
+            for (port, up) in ports.borrow_mut().changed_links() {
+                control.set_link(port, up, now);
+            }
         }
     }
 }

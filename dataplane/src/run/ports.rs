@@ -217,13 +217,11 @@ impl Ports {
         row
     }
 
-    /// Says when a link has gone up or down.
-    pub fn watch_links(&mut self) {
-        for (port, (info, seen)) in self
-            .devices
-            .iter()
-            .zip(self.infos.iter().zip(&mut self.links))
-        {
+    /// The links that have gone up or down since it was last asked.
+    pub fn changed_links(&mut self) -> Vec<(PortId, bool)> {
+        let mut changed = Vec::new();
+        let seen = self.infos.iter().zip(&mut self.links);
+        for (port, (info, seen)) in self.devices.iter().zip(seen) {
             let Ok(link) = port.link() else { continue };
             if *seen != Some(link.up) {
                 if link.up {
@@ -232,8 +230,10 @@ impl Ports {
                     warn!(port = %info.id, "link down");
                 }
                 *seen = Some(link.up);
+                changed.push((info.id, link.up));
             }
         }
+        changed
     }
 
     /// Stops and closes the ports, and says if a buffer is missing.
