@@ -186,8 +186,15 @@ impl World {
                 }
             }
         }
-        let flows = self.rig.worker().pipeline().flows();
-        assert!(flows.len() <= CAPACITY);
+        let pipeline = self.rig.worker().pipeline();
+        let flows = pipeline.flows().len();
+        assert!(flows <= CAPACITY);
+        // What is shown of virtual servers and members is what there is.
+        let tables = pipeline.tables();
+        for stats in [&tables.virtual_server_stats, &tables.member_stats] {
+            let shown: u64 = stats.iter().map(|s| s.totals().connections).sum();
+            assert_eq!(shown, flows as u64, "connections shown, flows tracked");
+        }
     }
 
     fn client_packet(input: &mut Input<'_>) -> Vec<u8> {
