@@ -64,6 +64,7 @@ fn balances(options: &Options, snat: &str, seen: [&str; 2]) -> Result {
         // Frames of full size must fit with all their tags, both ways.
         transfers(&lab, address, 2 << 20)?;
     }
+    lab.ensure_no_resets()?;
     lab.finish()
 }
 
@@ -93,6 +94,25 @@ fn one_port_can_carry_both_vlans() -> Result {
 fn both_vlans_can_be_inside_a_service_vlan() -> Result {
     let options = Options {
         outer: Some(300),
+        ..Options::default()
+    };
+    balances(&options, "SRC_TRANS_AUTOMAP", INTERNAL_SELF)
+}
+
+#[test]
+fn the_clients_vlan_can_be_untagged() -> Result {
+    let options = Options {
+        untagged: true,
+        ..Options::default()
+    };
+    balances(&options, "SRC_TRANS_NONE", CLIENT)
+}
+
+#[test]
+fn one_port_can_carry_a_tagged_vlan_beside_the_untagged_one() -> Result {
+    let options = Options {
+        one_arm: true,
+        untagged: true,
         ..Options::default()
     };
     balances(&options, "SRC_TRANS_AUTOMAP", INTERNAL_SELF)

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,6 +81,9 @@ fn run(args: Args) -> io::Result<()> {
     for address in &args.http {
         let listener =
             TcpListener::bind(address).map_err(|error| explain("http", address, error))?;
+        // SAFETY: listen takes integers; on a socket that listens already it sets the backlog. The
+        // library's own of 128 has a burst of connections wait for retransmitted SYNs.
+        unsafe { libc::listen(listener.as_raw_fd(), 4096) };
         let server = Arc::clone(&server);
         threads.push(thread::spawn(move || server.accept(&listener)));
     }

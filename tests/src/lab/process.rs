@@ -95,6 +95,13 @@ impl Process {
         )))
     }
 
+    /// Kills it and waits for its end.
+    pub fn kill(&mut self) -> Result {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     fn signal(&self, signal: libc::c_int) {
         let Ok(pid) = libc::pid_t::try_from(self.child.id()) else {
             return;

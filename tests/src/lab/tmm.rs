@@ -64,6 +64,21 @@ impl Tmm {
         Ok(tmm)
     }
 
+    /// Asks it to stop: it must at once, with exit status 0 and with every buffer back in its pool.
+    pub fn stop_cleanly(&mut self) -> Result {
+        let (status, time) = self.process.stop()?;
+        let said = self.process.output();
+        let clean = status.success()
+            && time < Duration::from_secs(2)
+            && said.contains("every buffer is back in its pool");
+        ensure(clean, || {
+            format!(
+                "tmm stopped with {status} after {} s; it said:\n{said}",
+                time.as_secs_f32()
+            )
+        })
+    }
+
     /// Where its config socket is.
     pub fn socket(&self) -> &Path {
         &self.socket

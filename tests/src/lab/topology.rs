@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::netns::{PREFIX, host};
-use super::{Finished, Namespace, Process, Result, Tmm, ensure, eventually, program, resources};
+use super::{
+    Failure, Finished, Namespace, Process, Result, Tmm, ensure, eventually, program, resources,
+};
 
 /// How tmm reaches the trunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +22,9 @@ pub enum Driver {
     AfXdp,
     /// TAP devices that tmm makes itself.
     Tap,
+    /// Two tmm in a row with shared memory between them: the first has the client's trunk as 1.1
+    /// and the memory as 1.2, the second the memory as 1.1 and the backends' trunk as 1.2.
+    Memif,
 }
 
 /// What kind of lab to build.
@@ -31,6 +36,8 @@ pub struct Options {
     pub one_arm: bool,
     /// A service VLAN around both.
     pub outer: Option<u16>,
+    /// The client's VLAN has no tag.
+    pub untagged: bool,
     /// More arguments for the switch, such as `--loss=1`.
     pub switch: Vec<String>,
     /// More arguments for `tmm run`.
@@ -43,6 +50,8 @@ pub struct Lab {
     // Dropped in this order: first what runs, then where it runs.
     /// tmm under test.
     pub tmm: Tmm,
+    /// The second tmm of [`Driver::Memif`].
+    pub second: Option<Tmm>,
     servers: Vec<Process>,
     switch: Process,
     /// The client.
@@ -52,6 +61,8 @@ pub struct Lab {
     wire: Namespace,
     inside: Namespace,
     directory: Directory,
+    ports: Vec<String>,
+    more: Vec<String>,
     passed: bool,
 }
 
@@ -86,10 +97,17 @@ impl Lab {
         ];
 
         let trunks: &[u8] = if options.one_arm { &[1] } else { &[1, 2] };
-        let ports: Vec<String> = trunks
-            .iter()
-            .map(|n| format!("1.{n}={}", device(options.driver, *n)))
-            .collect();
+        let memory = directory.0.join("memif");
+        let memory = |role: &str| format!("memif:{},role={role}", memory.display());
+        let ports: Vec<String> = if options.driver == Driver::Memif {
+            vec![
+                format!("1.1={}", device(options.driver, 1)),
+                format!("1.2={}", memory("client")),
+            ]
+        } else {
+            let port = |n: &u8| format!("1.{n}={}", device(options.driver, *n));
+            trunks.iter().map(port).collect()
+        };
         let start_tmm = || Tmm::start(&inside, &ports, &options.tmm, &directory.0);
         let start_switch = || -> Result<Process> {
             let mut process = {
@@ -117,6 +135,17 @@ impl Lab {
             }
             let switch = start_switch()?;
             (start_tmm()?, switch)
+        };
+        let second = if options.driver == Driver::Memif {
+            let ports = [
+                format!("1.1={}", memory("server")),
+                format!("1.2={}", device(options.driver, 2)),
+            ];
+            let directory = directory.0.join("second");
+            fs::create_dir(&directory)?;
+            Some(Tmm::start(&inside, &ports, &options.tmm, &directory)?)
+        } else {
+            None
         };
 
         address(&client, resources::CLIENT)?;
@@ -156,6 +185,7 @@ impl Lab {
         }
         Ok(Self {
             tmm,
+            second,
             servers,
             switch,
             client,
@@ -163,6 +193,8 @@ impl Lab {
             wire,
             inside,
             directory,
+            ports,
+            more: options.tmm.clone(),
             passed: false,
         })
     }
@@ -170,8 +202,13 @@ impl Lab {
     /// A lab whose tmm has been given VLANs, the Service and all virtual servers, and answers.
     pub fn with_everything(options: &Options, snat: &str) -> Result<Self> {
         let lab = Self::start(options)?;
-        lab.tmm
-            .apply(&resources::everything(options.one_arm, options.outer, snat))?;
+        let mut objects = resources::everything(options.one_arm, options.outer, snat);
+        if options.untagged
+            && let Some(external) = objects[0]["spec"].as_object_mut()
+        {
+            external.remove("tag");
+        }
+        lab.tmm.apply(&objects)?;
         lab.await_virtual_servers(resources::VIP)?;
         Ok(lab)
     }
@@ -228,6 +265,29 @@ impl Lab {
         }
     }
 
+    /// Kills tmm with no chance to clean up, and starts it anew with the same arguments.
+    pub fn kill_and_restart_tmm(&mut self) -> Result {
+        self.tmm.process.kill()?;
+        self.tmm = Tmm::start(&self.inside, &self.ports, &self.more, &self.directory.0)?;
+        Ok(())
+    }
+
+    /// Fails if the client or a backend has sent a reset, or has seen one end a connection.
+    pub fn ensure_no_resets(&self) -> Result {
+        for station in std::iter::once(&self.client).chain(&self.backends) {
+            let counters = station.run("cat", &["/proc/net/snmp"])?.text();
+            let mut lines = counters.lines().filter(|line| line.starts_with("Tcp:"));
+            let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
+                return Err(Failure::new("/proc/net/snmp has no lines for TCP"));
+            };
+            for (name, value) in names.split(' ').zip(values.split(' ')) {
+                let clean = !["EstabResets", "OutRsts"].contains(&name) || value == "0";
+                ensure(clean, || format!("{}: {name} is {value}", station.name()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Where logs and sockets of this lab are.
     pub fn directory(&self) -> &Path {
         &self.directory.0
@@ -235,18 +295,15 @@ impl Lab {
 }
 
 impl Lab {
-    /// Ends a test that went well: tmm must stop on SIGTERM at once and with exit status 0.
+    /// Ends a test that went well: tmm must stop on SIGTERM at once, with exit status 0 and with
+    /// every buffer back in its pool.
     ///
     /// A lab dropped without it prints what everyone saw.
     pub fn finish(mut self) -> Result {
-        let (status, time) = self.tmm.process.stop()?;
-        ensure(status.success() && time < Duration::from_secs(2), || {
-            format!(
-                "tmm stopped with {status} after {} s; it said:\n{}",
-                time.as_secs_f32(),
-                self.tmm.process.output()
-            )
-        })?;
+        self.tmm.stop_cleanly()?;
+        if let Some(second) = &mut self.second {
+            second.stop_cleanly()?;
+        }
         self.passed = true;
         Ok(())
     }
@@ -259,6 +316,9 @@ impl Drop for Lab {
         }
         // A test has failed: say what everyone saw, for the namespaces are about to go.
         eprintln!("--- tmm said:\n{}", self.tmm.process.output());
+        if let Some(second) = &self.second {
+            eprintln!("--- the second tmm said:\n{}", second.process.output());
+        }
         for table in [
             "ports",
             "neighbors",
@@ -337,7 +397,7 @@ pub fn address(namespace: &Namespace, [v4, v6]: [&str; 2]) -> Result {
 
 fn device(driver: Driver, trunk: u8) -> String {
     match driver {
-        Driver::AfPacket => format!("af_packet:trunk{trunk}"),
+        Driver::AfPacket | Driver::Memif => format!("af_packet:trunk{trunk}"),
         Driver::AfXdp => format!("af_xdp:trunk{trunk}"),
         Driver::Tap => format!("tap:trunk{trunk}"),
     }
@@ -351,6 +411,7 @@ fn switch_args(
     client: &Namespace,
     backends: &[Namespace; 3],
 ) -> Vec<String> {
+    let external = if options.untagged { 0 } else { 100 };
     let tag = |vlan: u16| {
         options
             .outer
@@ -362,8 +423,8 @@ fn switch_args(
     let mut args = options.switch.clone();
     for trunk in trunks {
         let vlans = match (options.one_arm, trunk) {
-            (true, _) => format!("{}+{}", tag(100), tag(200)),
-            (false, 1) => tag(100),
+            (true, _) => format!("{}+{}", tag(external), tag(200)),
+            (false, 1) => tag(external),
             (false, _) => tag(200),
         };
         let (place, name) = if options.driver == Driver::Tap {
@@ -377,7 +438,7 @@ fn switch_args(
         ));
     }
     args.push(format!(
-        "--access=netns={},dev=eth0,vlan=100{outer},mac=02:00:00:00:01:10",
+        "--access=netns={},dev=eth0,vlan={external}{outer},mac=02:00:00:00:01:10",
         client.name()
     ));
     for (number, backend) in (1..).zip(backends) {
