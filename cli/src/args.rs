@@ -1,12 +1,14 @@
 //! The command line.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::units;
+use crate::{kinds, show, units};
 
 /// Configure tmm and look inside it.
 ///
@@ -188,7 +190,8 @@ pub struct DeleteArgs {
 /// `tmmctl get`
 #[derive(Debug, Args)]
 pub struct GetArgs {
-    /// Kind, such as F5SPKVlan or vlan; all kinds if absent
+    /// Kind by its full or a short name; all kinds if absent
+    #[arg(value_parser = Suggested(kinds::suggestions))]
     pub kind: Option<String>,
     /// Name
     pub name: Option<String>,
@@ -260,8 +263,8 @@ pub struct FeedArgs {
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools)] // each is a flag of its own on the command line
 pub struct ShowArgs {
-    /// The table: ports, vlans, self-ips, neighbors, routes, virtual-servers, pools, connections,
-    /// drops, workers, config; if absent, what each of them shows
+    /// The table; if absent, what each of them shows
+    #[arg(value_parser = Suggested(show::tables))]
     pub table: Option<String>,
     /// Print one JSON array
     #[arg(long)]
@@ -311,4 +314,25 @@ pub struct ShowArgs {
         value_parser = units::parse_some_time
     )]
     pub watch: Option<Duration>,
+}
+
+/// Any text, of which some are suggested by help and completion: what there really is, tmm knows.
+#[derive(Clone)]
+struct Suggested(fn() -> Vec<PossibleValue>);
+
+impl TypedValueParser for Suggested {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new((self.0)().into_iter()))
+    }
 }

@@ -1,21 +1,36 @@
 //! Kinds by the names people type.
 
+use clap::builder::PossibleValue;
 use config::Kind;
+
+/// Short names; the first is the one that is suggested.
+const fn short_names(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Vlan => &["vlan", "spkvlan"],
+        Kind::StaticRoute => &["route", "staticroute", "spkstaticroute"],
+        Kind::IngressTcp => &["ingresstcp", "tcp", "spkingresstcp"],
+        Kind::IngressUdp => &["ingressudp", "udp", "spkingressudp"],
+        Kind::Service => &["service", "svc"],
+        Kind::EndpointSlice => &["endpointslice", "eps"],
+    }
+}
+
+/// Short names of all kinds, for help and completion.
+pub fn suggestions() -> Vec<PossibleValue> {
+    let all = Kind::ALL.into_iter();
+    all.filter_map(|kind| {
+        let name = short_names(kind).first()?;
+        Some(PossibleValue::new(*name).help(kind.name()))
+    })
+    .collect()
+}
 
 /// The kind of that name: in any case, in the plural, or short.
 pub fn find(text: &str) -> Option<Kind> {
     let text = text.to_ascii_lowercase();
     let same = |name: &str| text == name || text.strip_suffix('s') == Some(name);
     Kind::ALL.into_iter().find(|kind| {
-        let short: &[&str] = match kind {
-            Kind::Vlan => &["vlan", "spkvlan"],
-            Kind::StaticRoute => &["route", "staticroute", "spkstaticroute"],
-            Kind::IngressTcp => &["tcp", "ingresstcp", "spkingresstcp"],
-            Kind::IngressUdp => &["udp", "ingressudp", "spkingressudp"],
-            Kind::Service => &["svc"],
-            Kind::EndpointSlice => &["eps", "slice"],
-        };
-        same(&kind.name().to_ascii_lowercase()) || short.iter().any(|name| same(name))
+        same(&kind.name().to_ascii_lowercase()) || short_names(*kind).iter().any(|name| same(name))
     })
 }
 

@@ -22,6 +22,8 @@ pub struct Link {
     line: Vec<u8>,
     path: PathBuf,
     timeout: Duration,
+    /// The socket's own timeout, so as not to set it for each of a million rows.
+    read_timeout: Option<Duration>,
 }
 
 impl Link {
@@ -54,6 +56,7 @@ impl Link {
             line: Vec::new(),
             path,
             timeout: global.timeout,
+            read_timeout: None,
         })
     }
 
@@ -114,8 +117,11 @@ impl Link {
     fn read(&mut self, timeout: Option<Duration>) -> Result<Option<Response>, Error> {
         // A timeout of zero is refused by the system.
         let timeout = timeout.map(|timeout| timeout.max(Duration::from_millis(1)));
-        let set = self.reader.get_ref().set_read_timeout(timeout);
-        set.map_err(|error| self.lost(error.to_string()))?;
+        if timeout != self.read_timeout {
+            let set = self.reader.get_ref().set_read_timeout(timeout);
+            set.map_err(|error| self.lost(error.to_string()))?;
+            self.read_timeout = timeout;
+        }
         loop {
             let piece = match self.reader.fill_buf() {
                 Ok(piece) => piece,

@@ -1,5 +1,9 @@
 //! `tmmctl apply`, `delete`, `get` and `validate`.
-#![allow(clippy::unwrap_used, clippy::format_push_string, clippy::format_collect)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::format_push_string,
+    clippy::format_collect
+)]
 
 mod common;
 

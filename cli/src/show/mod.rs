@@ -4,6 +4,7 @@ mod columns;
 
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use config::client::{Request, Response, Show};
 use serde_json::{Map, Value, json};
 
@@ -41,6 +42,13 @@ pub fn run(global: &Global, args: &ShowArgs, ui: &mut Ui<'_>) -> Result<u8, Erro
         ui.flush()?;
         pause(every);
     }
+}
+
+/// The tables this release knows, for help and completion.
+pub fn tables() -> Vec<PossibleValue> {
+    let all = TABLES.iter();
+    all.map(|known| PossibleValue::new(known.name).help(known.about))
+        .collect()
 }
 
 fn pause(every: Duration) {
