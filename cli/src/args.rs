@@ -169,11 +169,12 @@ pub struct DeleteArgs {
     /// What to delete.
     #[command(flatten)]
     pub files: FileArgs,
-    /// Kind, such as F5SPKVlan or vlan; or KIND/NAMESPACE/NAME as other commands print it
+    /// Kind by its full or a short name; or KIND/NAMESPACE/NAME as other commands print it
     #[arg(
         value_name = "KIND",
         required_unless_present = "files",
-        conflicts_with = "files"
+        conflicts_with = "files",
+        value_parser = Suggested(kinds::suggestions)
     )]
     pub kind: Option<String>,
     /// Names
