@@ -87,7 +87,13 @@ Examples:
 const FEED_EXAMPLES: &str = "\
 Examples:
   kubectl get f5spkvlan -A --watch --output-watch-events -o json | tmmctl feed --feeder vlans
-  kubectl get services,endpointslices -A -o json | tmmctl feed --complete --feeder services";
+  kubectl get services,endpointslices -A -o json | tmmctl feed --complete --feeder services
+  { kubectl get f5spkvlan -A -o json &&
+    kubectl get f5spkvlan -A --watch --output-watch-events -o json; } |
+    tmmctl feed --list-first --feeder vlans
+
+kubectl does not say where its list ends, so the first form removes nothing but what is deleted while
+it runs; the last one also removes what was deleted while no feeder ran.";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
@@ -252,6 +258,10 @@ pub struct FeedArgs {
     /// input lacks
     #[arg(long)]
     pub complete: bool,
+    /// The input begins with the complete list (`kubectl get … -o json`): after it, remove what
+    /// this feeder gave earlier and the list lacks
+    #[arg(long, conflicts_with = "complete")]
+    pub list_first: bool,
     /// How long to wait for states once the input has ended
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::parse_time)]
     pub wait: Duration,

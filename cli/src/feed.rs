@@ -32,6 +32,8 @@ enum Sent {
     Event { line: u64, answers: usize },
     /// What begins in this line was no event, and has not been sent.
     Bad { line: u64, why: String },
+    /// The complete list has been sent; its end is asked for.
+    Listed,
     /// The input has ended; a last request asks for its one answer.
     End { read: Result<(), Error> },
 }
@@ -62,6 +64,7 @@ pub fn run(
         stream: link.sender()?,
         sent,
         complete: args.complete,
+        list_first: args.list_first,
     };
     // It ends with its input, or with the process: nothing can end a read of a terminal or a pipe.
     std::thread::spawn(move || pump.run());
@@ -93,6 +96,7 @@ struct Pump {
     stream: UnixStream,
     sent: SyncSender<Sent>,
     complete: bool,
+    list_first: bool,
 }
 
 /// The other end is gone, or nobody is left to tell.
@@ -105,11 +109,12 @@ impl Pump {
         // A list that broke off, or never came, is not a complete one.
         let whole = end.read.is_ok() && end.values > 0 && end.bad == 0 && !end.failed;
         let object = if self.complete && whole {
-            json!({"metadata": {"annotations": {INITIAL_EVENTS_END: "true"}}})
+            end_of_list()
         } else {
             json!({})
         };
-        let read = match (end.read, self.complete && !whole) {
+        let lacking = self.complete && !whole || end.list_due;
+        let read = match (end.read, lacking) {
             (Ok(()), true) => Err(Error::Usage(format!(
                 "{}: nothing removed: the list is not complete",
                 self.name
@@ -127,6 +132,7 @@ impl Pump {
             values: 0,
             bad: 0,
             failed: false,
+            list_due: self.list_first,
         };
         let mut stopped = false;
         loop {
@@ -182,6 +188,13 @@ struct Ended {
     bad: usize,
     /// The source says that its own watch has failed.
     failed: bool,
+    /// The list that the input should begin with has not come.
+    list_due: bool,
+}
+
+/// The bookmark that ends a list of any kinds.
+fn end_of_list() -> Value {
+    json!({"metadata": {"annotations": {INITIAL_EVENTS_END: "true"}}})
 }
 
 /// Sends what was found.
@@ -215,7 +228,13 @@ fn forward(
     let mut text = value.to_string();
     text.push('\n');
     sent.send(Sent::Event { line, answers }).map_err(|_| Stop)?;
-    stream.write_all(text.as_bytes()).map_err(|_| Stop)
+    stream.write_all(text.as_bytes()).map_err(|_| Stop)?;
+    let is_list = value.get("items").is_some_and(Value::is_array);
+    if ended.list_due && ended.values == 1 && ended.bad == 0 && is_list {
+        ended.list_due = false;
+        return tell(stream, sent, Sent::Listed, end_of_list());
+    }
+    Ok(())
 }
 
 /// How many answers an event gets: one for each object of a list, one for anything else.
@@ -271,10 +290,12 @@ impl Printer<'_, '_> {
                         self.ui.complain(Tone::Bad, format!("{place}: {why}"))?;
                         continue;
                     }
+                    Ok(Sent::Listed) => {
+                        self.note(&answer)?;
+                        continue;
+                    }
                     Ok(Sent::End { read }) => {
-                        if let Some(note) = &answer.note {
-                            self.ui.line(Tone::Plain, note)?;
-                        }
+                        self.note(&answer)?;
                         return read;
                     }
                     Err(_) => return Err(link.unexpected(Response::Answer(answer))),
@@ -282,6 +303,17 @@ impl Printer<'_, '_> {
             };
             current = (left > 1).then(|| (line, left - 1));
             self.answer(line, &answer)?;
+        }
+    }
+
+    /// What tmm says of the end of a list.
+    fn note(&mut self, answer: &Answer) -> Result<(), Error> {
+        match &answer.note {
+            Some(note) if !self.quiet => {
+                self.ui.line(Tone::Plain, note)?;
+                self.ui.flush()
+            }
+            _ => Ok(()),
         }
     }
 

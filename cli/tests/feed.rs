@@ -128,6 +128,41 @@ fn a_complete_list_removes_what_it_lacks_and_a_broken_one_removes_nothing() {
 }
 
 #[test]
+fn a_list_that_comes_first_removes_what_it_lacks_before_the_watch_goes_on() {
+    let tmm = Tmm::start();
+    let names = || tmm.ctl(&["get", "-A", "-o", "name"], "").out;
+    assert_eq!(tmm.ctl(&["feed"], &event("ADDED", WAITING)).code, 0);
+    let list = |items: &str| {
+        pretty(&format!(
+            "{{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{items}]}}"
+        ))
+    };
+    // A watch without its list, and a list that is cut off, remove nothing.
+    let cut = list(VLAN);
+    for input in [event("ADDED", VLAN), cut.get(..50).unwrap().to_owned()] {
+        let ran = tmm.ctl(&["feed", "--list-first"], &input);
+        assert!(
+            ran.code == 1 && ran.err.contains("nothing removed"),
+            "{ran}"
+        );
+        assert!(names().contains("shop/web"));
+    }
+    let input = list(VLAN) + &event("MODIFIED", VLAN);
+    let ran = tmm.ctl(&["feed", "--list-first"], &input);
+    assert_eq!(ran.code, 0, "{ran}");
+    let removed = ran
+        .out
+        .find("1 objects of earlier sessions removed")
+        .unwrap();
+    let last = ran.out.rfind("external accepted").unwrap();
+    assert!(removed < last, "{ran}");
+    assert_eq!(names(), "f5spkvlan/default/external\n");
+    // The cluster has none left.
+    assert_eq!(tmm.ctl(&["feed", "--list-first"], &list("")).code, 0);
+    assert_eq!(names(), "");
+}
+
+#[test]
 fn when_tmm_goes_away_the_feeder_ends_at_once_although_its_input_does_not() {
     let tmm = Tmm::serving(|mut stream| {
         let _ = stream.read(&mut [0; 100]);
