@@ -17,7 +17,7 @@ use dataplane::replay::{Replay, ReplayConfig, Sink};
 use net::emit::{TcpFields, ethernet, ethertype_of, macs, tcp, udp};
 use net::header::tcp_flags::{ACK, SYN};
 use net::header::{Tcp, view};
-use net::{Addr, Encap, Fragment, IpProto, PortId, Timestamp};
+use net::{Addr, Encap, FlowKey, Fragment, IpProto, L4Port, PortId, Timestamp};
 use replay_support::{check_frame, layers_of};
 use serde_json::{Value, json};
 
@@ -236,6 +236,78 @@ fn server_answer(octets: &[u8]) -> Option<Vec<u8>> {
     Some(ethernet(tmm, server, layers.encap, kind, &packet))
 }
 
+/// Replays one capture, and the answers of a server where the capture's own would not fit.
+fn sweep(
+    path: &Path,
+    records: &[Record],
+    automap: bool,
+    all: &mut Writer<io::BufWriter<std::fs::File>>,
+    totals: &mut BTreeMap<String, u64>,
+) -> Vec<String> {
+    let (encaps, servers) = survey(records);
+    let snat = if automap {
+        "SRC_TRANS_AUTOMAP"
+    } else {
+        "SRC_TRANS_NONE"
+    };
+    let config = ReplayConfig {
+        flow_capacity: 1024,
+        rewrite_mac: true,
+        ..ReplayConfig::default()
+    };
+    let mut replay = Replay::new(config, &catch_all(&encaps, &servers, snat))
+        .unwrap_or_else(|errors| panic!("{}: {errors:?}", path.display()));
+    let mut wire = Wire {
+        file: path,
+        all,
+        answers: automap.then(Vec::new),
+        wrong: Vec::new(),
+    };
+    for record in records {
+        let from_server = layers_of(&record.octets).is_ok_and(|layers| {
+            let from = (layers.key.src.ip(), layers.key.sport().0);
+            !automap && servers.values().any(|server| *server == from)
+        });
+        let port = if from_server {
+            SERVER_SIDE
+        } else {
+            CLIENT_SIDE
+        };
+        replay
+            .frame(port, record.time, &record.octets, &mut wire)
+            .unwrap();
+        for answer in wire
+            .answers
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+        {
+            replay
+                .frame(SERVER_SIDE, record.time, &answer, &mut wire)
+                .unwrap();
+        }
+        // Answers to answers are of no interest.
+        if let Some(answers) = &mut wire.answers {
+            answers.clear();
+        }
+    }
+    replay.finish(&mut wire).unwrap();
+    let wrong = wire.wrong;
+    let summary = replay.summary(Vec::new());
+    // Every frame is accounted for: it left, was answered, told us something, or was dropped.
+    let decided: u64 = summary.verdicts.values().sum();
+    assert_eq!(decided, summary.frames, "{}", path.display());
+    for (name, n) in summary.counters {
+        *totals.entry(name).or_default() += n;
+    }
+    wrong
+}
+
+/// Where what was sent is kept, to look at what a failure is about.
+fn kept(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
 #[test]
 fn no_capture_makes_tmm_panic_or_send_a_malformed_frame() {
     let files = captures();
@@ -244,70 +316,13 @@ fn no_capture_makes_tmm_panic_or_send_a_malformed_frame() {
         return;
     }
     let started = Instant::now();
-    // Kept, to look at what a failure is about.
-    let sent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("replay-sweep.pcap");
+    let sent = kept("replay-sweep.pcap");
     let mut all = Writer::create(&sent).unwrap();
     let mut wrong = Vec::new();
     let mut totals: BTreeMap<String, u64> = BTreeMap::new();
     for (number, path) in files.iter().enumerate() {
-        let records = read(path);
-        let (encaps, servers) = survey(&records);
         let automap = number % 2 == 1;
-        let snat = if automap {
-            "SRC_TRANS_AUTOMAP"
-        } else {
-            "SRC_TRANS_NONE"
-        };
-        let config = ReplayConfig {
-            flow_capacity: 1024,
-            rewrite_mac: true,
-            ..ReplayConfig::default()
-        };
-        let mut replay = Replay::new(config, &catch_all(&encaps, &servers, snat))
-            .unwrap_or_else(|errors| panic!("{}: {errors:?}", path.display()));
-        let mut wire = Wire {
-            file: path,
-            all: &mut all,
-            answers: automap.then(Vec::new),
-            wrong: Vec::new(),
-        };
-        for record in &records {
-            let from_server = layers_of(&record.octets).is_ok_and(|layers| {
-                let from = (layers.key.src.ip(), layers.key.sport().0);
-                !automap && servers.values().any(|server| *server == from)
-            });
-            let port = if from_server {
-                SERVER_SIDE
-            } else {
-                CLIENT_SIDE
-            };
-            replay
-                .frame(port, record.time, &record.octets, &mut wire)
-                .unwrap();
-            for answer in wire
-                .answers
-                .as_mut()
-                .map(std::mem::take)
-                .unwrap_or_default()
-            {
-                replay
-                    .frame(SERVER_SIDE, record.time, &answer, &mut wire)
-                    .unwrap();
-            }
-            // Answers to answers are of no interest.
-            if let Some(answers) = &mut wire.answers {
-                answers.clear();
-            }
-        }
-        replay.finish(&mut wire).unwrap();
-        wrong.append(&mut wire.wrong);
-        let summary = replay.summary(Vec::new());
-        // Every frame is accounted for: it left, was answered, told us something, or was dropped.
-        let decided: u64 = summary.verdicts.values().sum();
-        assert_eq!(decided, summary.frames, "{}", path.display());
-        for (name, n) in summary.counters {
-            *totals.entry(name).or_default() += n;
-        }
+        wrong.extend(sweep(path, &read(path), automap, &mut all, &mut totals));
     }
     all.finish().unwrap();
     totals.retain(|_, n| *n > 0);
@@ -336,6 +351,120 @@ fn no_capture_makes_tmm_panic_or_send_a_malformed_frame() {
     }
     tshark_agrees(&sent);
     eprintln!("{:?} in all", started.elapsed());
+}
+
+/// Numbers that look random and are the same on every run (SplitMix64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % bound as u64).unwrap()
+    }
+}
+
+/// Changes a frame in a few places among its headers, cuts it or makes it longer, and makes its
+/// checksums right again, so that what is wrong is not found by them.
+fn damage(octets: &mut Vec<u8>, numbers: &mut Numbers) {
+    for _ in 0..=numbers.below(3) {
+        let reach = octets.len().min(96);
+        if reach == 0 {
+            return;
+        }
+        let at = numbers.below(reach);
+        octets[at] = match numbers.below(4) {
+            0 => 0,
+            1 => 0xff,
+            2 => octets[at] ^ (1 << numbers.below(8)),
+            _ => u8::try_from(numbers.below(256)).unwrap(),
+        };
+    }
+    match numbers.below(8) {
+        0 => octets.truncate(numbers.below(octets.len() + 1)),
+        1 => octets.resize(octets.len() + numbers.below(64), 0xa5),
+        _ => {}
+    }
+    repair_checksums(octets);
+}
+
+/// Sets the checksums of an untagged or tagged IPv4 packet, as far as its headers can be followed.
+fn repair_checksums(octets: &mut [u8]) {
+    let mut l3 = 14;
+    while matches!(octets.get(l3 - 2..l3), Some([0x81, 0] | [0x88, 0xa8])) {
+        l3 += 4;
+    }
+    let Some(packet) = octets.get_mut(l3..) else {
+        return;
+    };
+    let Some(first) = packet.first() else { return };
+    let header_len = usize::from(first & 0x0f) * 4;
+    if first >> 4 != 4 || header_len < 20 || packet.len() < header_len {
+        return;
+    }
+    packet[10..12].fill(0);
+    let sum = net::checksum::of(&packet[..header_len]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    let total = usize::from(u16::from_be_bytes([packet[2], packet[3]])).min(packet.len());
+    let proto = IpProto(packet[9]);
+    let (src, dst) = (
+        Addr::from_v4([packet[12], packet[13], packet[14], packet[15]]),
+        Addr::from_v4([packet[16], packet[17], packet[18], packet[19]]),
+    );
+    let Some(segment) = packet.get_mut(header_len..total) else {
+        return;
+    };
+    let field = match proto {
+        IpProto::TCP => 16,
+        IpProto::UDP => 6,
+        IpProto::ICMP => 2,
+        _ => return,
+    };
+    let Some(place) = segment.get_mut(field..field + 2) else {
+        return;
+    };
+    place.fill(0);
+    let key = FlowKey::new(src, dst, L4Port(0), L4Port(0), proto);
+    let sum = net::emit::transport_checksum(&key, segment);
+    segment[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+#[test]
+fn damaged_captures_make_no_damage() {
+    let files = captures();
+    if files.is_empty() {
+        eprintln!("skipped: no captures beside the project");
+        return;
+    }
+    let sent = kept("replay-sweep-damaged.pcap");
+    let mut all = Writer::create(&sent).unwrap();
+    let mut wrong = Vec::new();
+    let mut totals: BTreeMap<String, u64> = BTreeMap::new();
+    // SWEEP_SEED=2 does other damage.
+    let seed = std::env::var("SWEEP_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let mut numbers = Numbers(seed);
+    for (number, path) in files.iter().enumerate() {
+        let mut records = read(path);
+        // The beginning of each: a flow has to be opened before damage to it is of interest.
+        records.truncate(60);
+        for record in &mut records {
+            if numbers.below(3) == 0 {
+                damage(&mut record.octets, &mut numbers);
+            }
+        }
+        let automap = number % 2 == 0;
+        wrong.extend(sweep(path, &records, automap, &mut all, &mut totals));
+    }
+    all.finish().unwrap();
+    assert!(
+        wrong.is_empty(),
+        "{} frames:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    tshark_agrees(&sent);
 }
 
 /// tshark, if it is there, finds neither malformed headers nor wrong checksums. What applications say

@@ -153,7 +153,6 @@ impl Replay {
             flow_capacity: config.flow_capacity,
             seed: config.seed,
             default_mtu: config.default_mtu,
-            ..RigConfig::default()
         });
         rig.apply(objects)?;
         Ok(Self {
