@@ -49,12 +49,14 @@ pub enum RunError {
     #[error(transparent)]
     Dpdk(#[from] dpdk::Error),
     /// A port of the command line.
-    #[error("port {port}: {source}")]
+    #[error("port {port}: {source}{hint}")]
     Port {
         /// Its name.
         port: String,
         /// What is wrong.
-        source: dpdk::Error,
+        source: Box<dpdk::Error>,
+        /// What to do about it, where the error itself does not say.
+        hint: &'static str,
     },
     /// The command line contradicts itself.
     #[error("{0}")]

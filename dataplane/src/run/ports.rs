@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use dpdk::{
-    Eal, EalConfig, EthPort, HugePages, LogLevel, Mempool, MempoolConfig, Offloads, PortConfig,
-    PortSpec, VdevOptions,
+    Eal, EalConfig, EthPort, HugePages, LogLevel, MemifRole, Mempool, MempoolConfig, Offloads,
+    PortConfig, PortSpec, VdevOptions,
 };
 use net::PortId;
 use serde_json::json;
@@ -99,11 +99,39 @@ pub fn open(args: &RunArgs) -> Result<(Ports, Vec<DpdkPort>), RunError> {
             .open_port(id, spec, mtu, args.promiscuous)
             .map_err(|source| RunError::Port {
                 port: id.to_string(),
-                source,
+                hint: hint(spec, &source),
+                source: Box::new(source),
             })?;
         queues.push(queue);
     }
     Ok((opened, queues))
+}
+
+/// What to do about an error of DPDK's own that names no cause.
+fn hint(spec: &PortSpec, error: &dpdk::Error) -> &'static str {
+    match (spec, error) {
+        (
+            PortSpec::AfXdp(_),
+            dpdk::Error::Port {
+                operation: "setting up a receive queue",
+                ..
+            },
+        ) => {
+            ". XDP must fit a frame into a page: set the MTU of the interface, and of both ends of \
+             a veth pair, to 3000 octets or less, or use af_packet"
+        }
+        (
+            PortSpec::Memif {
+                role: MemifRole::Client,
+                ..
+            },
+            dpdk::Error::Port {
+                operation: "starting",
+                ..
+            },
+        ) => ". A memif client needs its server: start the process with role=server first",
+        _ => "",
+    }
 }
 
 /// The specifications by port number; each port once, without a gap.
@@ -241,6 +269,7 @@ impl Ports {
         let Self {
             devices, pool, eal, ..
         } = self;
+        let lost: u32 = devices.iter().map(lost_mbufs).sum();
         for mut port in devices {
             if let Err(error) = port.stop() {
                 warn!(%error, "port not stopped");
@@ -249,10 +278,26 @@ impl Ports {
         let missing = pool.in_use();
         if missing == 0 {
             info!("every buffer is back in its pool");
+        } else if missing <= lost {
+            info!(
+                lent = missing,
+                "every buffer is back in its pool but those lent to the kernel, which the driver \
+                 net_af_xdp does not take back"
+            );
         } else {
             warn!(missing, "buffers are missing from the pool");
         }
         drop(pool);
         drop(eal);
+    }
+}
+
+/// Buffers a port may keep when it closes, which is a shortcoming of one driver.
+fn lost_mbufs(port: &EthPort) -> u32 {
+    let spec = port.device().spec();
+    match spec {
+        // The fill ring is lent out whole before the first frame, and as much again on the way.
+        PortSpec::AfXdp(_) => 2 * spec.held_mbufs(1, DESCRIPTORS, DESCRIPTORS),
+        _ => 0,
     }
 }
