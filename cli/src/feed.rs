@@ -10,9 +10,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
+use config::FieldError;
 use config::client::{Answer, INITIAL_EVENTS_END, Request, Response, StateLine};
 use config::resource::{self, Identity};
-use config::watch::{Item as Piece, MAX_VALUE, Splitter};
+use config::watch::{Item as Piece, Splitter};
 use serde_json::{Value, json};
 
 use crate::apply::{States, describe};
@@ -23,13 +24,16 @@ use crate::link::{Link, request_line};
 use crate::ui::{Tone, Ui};
 use crate::{FAILED, OK, manifests};
 
+/// Longest value of the input, in octets: a list of a large cluster. What tmm takes of one object
+/// is less, and for tmm to judge.
+const MAX_INPUT: usize = 64 * 1024 * 1024;
 /// Events that may be under way without an answer.
 const UNDER_WAY: usize = 1024;
 
 /// What the sending thread tells, in the order of what it has sent.
 enum Sent {
-    /// An event that begins in this line, with so many answers to come.
-    Event { line: u64, answers: usize },
+    /// An event that begins in this line.
+    Event { line: u64 },
     /// What begins in this line was no event, and has not been sent.
     Bad { line: u64, why: String },
     /// The complete list has been sent; its end is asked for.
@@ -125,7 +129,7 @@ impl Pump {
     }
 
     fn pump(&mut self) -> Result<Ended, Stop> {
-        let mut splitter = Splitter::new(MAX_VALUE);
+        let mut splitter = Splitter::new(MAX_INPUT);
         let mut piece = vec![0; 64 * 1024];
         let mut ended = Ended {
             read: Ok(()),
@@ -197,58 +201,75 @@ fn end_of_list() -> Value {
     json!({"metadata": {"annotations": {INITIAL_EVENTS_END: "true"}}})
 }
 
-/// Sends what was found.
+/// Sends what was found, a list as its objects: a list may be far larger than what tmm takes at
+/// once.
 fn forward(
     found: Piece<'_>,
     stream: &mut UnixStream,
     sent: &SyncSender<Sent>,
     ended: &mut Ended,
 ) -> Result<(), Stop> {
-    let (line, value) = match found {
+    let (line, events) = match found {
         Piece::Garbage { line, why } => (line, Err(why.to_string())),
-        Piece::Value { bytes, line } => {
-            let value = serde_json::from_slice::<Value>(bytes);
-            (line, value.map_err(|error| format!("not JSON: {error}")))
-        }
+        Piece::Value { bytes, line } => (line, events(bytes)),
     };
-    let value = value.and_then(|value| match value.get("type").and_then(Value::as_str) {
-        Some(word @ ("HELLO" | "GET" | "SHOW")) => Err(format!("{word} is not a watch event")),
-        _ => Ok(value),
-    });
-    let value = match value {
-        Ok(value) => value,
+    let (events, is_list) = match events {
+        Ok(events) => events,
         Err(why) => {
             ended.bad += 1;
             return tell(stream, sent, Sent::Bad { line, why }, json!({}));
         }
     };
     ended.values += 1;
-    ended.failed |= value.get("type").and_then(Value::as_str) == Some("ERROR");
-    let answers = answers(&value);
-    let mut text = value.to_string();
-    text.push('\n');
-    sent.send(Sent::Event { line, answers }).map_err(|_| Stop)?;
-    stream.write_all(text.as_bytes()).map_err(|_| Stop)?;
-    let is_list = value.get("items").is_some_and(Value::is_array);
-    if ended.list_due && ended.values == 1 && ended.bad == 0 && is_list {
+    for event in events {
+        ended.failed |= matches!(event, Request::Error { .. });
+        sent.send(Sent::Event { line }).map_err(|_| Stop)?;
+        let line = request_line(&event);
+        stream.write_all(line.as_bytes()).map_err(|_| Stop)?;
+    }
+    if ended.list_due && is_list && ended.values == 1 && ended.bad == 0 {
         ended.list_due = false;
         return tell(stream, sent, Sent::Listed, end_of_list());
     }
     Ok(())
 }
 
-/// How many answers an event gets: one for each object of a list, one for anything else.
-fn answers(value: &Value) -> usize {
-    let list = match Request::from_value(value.clone()) {
-        Ok(
-            Request::Added { object }
-            | Request::Modified { object }
-            | Request::Deleted { object }
-            | Request::Validate { object },
-        ) => resource::expand(object).map_or(1, |objects| objects.len()),
-        _ => 1,
+/// The events of a value, each with one answer to come, and whether they were a list.
+///
+/// Errors: a sentence on why there are none.
+fn events(bytes: &[u8]) -> Result<(Vec<Request>, bool), String> {
+    let value: Value =
+        serde_json::from_slice(bytes).map_err(|error| format!("not JSON: {error}"))?;
+    let sentence = |errors: Vec<FieldError>| {
+        let all: Vec<String> = errors.iter().map(FieldError::to_string).collect();
+        all.join("; ")
     };
-    list.max(1)
+    let request = Request::from_value(value).map_err(sentence)?;
+    let again: fn(Value) -> Request = match &request {
+        Request::Added { .. } => |object| Request::Added { object },
+        Request::Modified { .. } => |object| Request::Modified { object },
+        Request::Deleted { .. } => |object| Request::Deleted { object },
+        Request::Bookmark { .. } | Request::Error { .. } => return Ok((vec![request], false)),
+        Request::Hello { .. } | Request::Validate { .. } | Request::Get(_) | Request::Show(_) => {
+            return Err(format!("{} is not a watch event", request.name()));
+        }
+    };
+    let (Request::Added { object } | Request::Modified { object } | Request::Deleted { object }) =
+        request
+    else {
+        return Ok((Vec::new(), false));
+    };
+    let is_list = is_list(&object);
+    let objects = resource::expand(object).map_err(sentence)?;
+    if is_list && objects.iter().any(self::is_list) {
+        return Err("a list inside a list".to_owned());
+    }
+    Ok((objects.into_iter().map(again).collect(), is_list))
+}
+
+fn is_list(value: &Value) -> bool {
+    let kind = value.get("kind").and_then(Value::as_str);
+    kind.is_some_and(|kind| kind.ends_with("List"))
 }
 
 /// The printing side.
@@ -267,8 +288,6 @@ struct Printer<'ui, 'io> {
 impl Printer<'_, '_> {
     /// Prints until the input has ended and all of it is answered.
     fn follow(&mut self, link: &mut Link, sent: &Receiver<Sent>) -> Result<(), Error> {
-        // What the next answer is about, and how many more there are about it.
-        let mut current: Option<(u64, usize)> = None;
         loop {
             let answer = match link.receive_at_leisure()? {
                 Response::State(line) => {
@@ -279,29 +298,25 @@ impl Printer<'_, '_> {
                 Response::Answer(answer) => answer,
                 other => return Err(link.unexpected(other)),
             };
-            let (line, left) = match current.take() {
-                Some(current) => current,
-                // It was told before it was sent, so it is there.
-                None => match sent.recv() {
-                    Ok(Sent::Event { line, answers }) => (line, answers),
-                    Ok(Sent::Bad { line, why }) => {
-                        self.refused += 1;
-                        let place = format!("{}:{line}", self.name);
-                        self.ui.complain(Tone::Bad, format!("{place}: {why}"))?;
-                        continue;
-                    }
-                    Ok(Sent::Listed) => {
-                        self.note(&answer)?;
-                        continue;
-                    }
-                    Ok(Sent::End { read }) => {
-                        self.note(&answer)?;
-                        return read;
-                    }
-                    Err(_) => return Err(link.unexpected(Response::Answer(answer))),
-                },
+            // It was told before it was sent, so it is there.
+            let line = match sent.recv() {
+                Ok(Sent::Event { line }) => line,
+                Ok(Sent::Bad { line, why }) => {
+                    self.refused += 1;
+                    let place = format!("{}:{line}", self.name);
+                    self.ui.complain(Tone::Bad, format!("{place}: {why}"))?;
+                    continue;
+                }
+                Ok(Sent::Listed) => {
+                    self.note(&answer)?;
+                    continue;
+                }
+                Ok(Sent::End { read }) => {
+                    self.note(&answer)?;
+                    return read;
+                }
+                Err(_) => return Err(link.unexpected(Response::Answer(answer))),
             };
-            current = (left > 1).then(|| (line, left - 1));
             self.answer(line, &answer)?;
         }
     }

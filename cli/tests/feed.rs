@@ -73,6 +73,34 @@ fn a_list_is_as_many_events_as_it_has_items() {
 }
 
 #[test]
+fn a_list_larger_than_one_request_is_fed_and_one_that_is_refused_removes_nothing() {
+    let tmm = Tmm::start();
+    let list = |count: usize, padding: usize| {
+        let padding = "x".repeat(padding);
+        let items: Vec<String> = (0..count)
+            .map(|n| {
+                format!(
+                    "{{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{{\"name\":\"s{n}\",\"annotations\":{{\"x\":\"{padding}\"}}}},\"spec\":{{\"ports\":[{{\"port\":80}}]}}}}"
+                )
+            })
+            .collect();
+        format!(
+            "{{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{}]}}",
+            items.join(",")
+        )
+    };
+    // Twelve MiB, of which tmm takes at most eight in one piece.
+    let ran = tmm.ctl(&["feed", "--complete"], &list(120, 100_000));
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    for args in [["feed", "--complete"], ["feed", "--list-first"]] {
+        let ran = tmm.ctl(&args, &list(20_001, 0));
+        assert!(ran.code == 1 && ran.err.contains("20001 items"), "{ran}");
+    }
+    let kept = tmm.ctl(&["get", "-A", "-o", "name"], "").out;
+    assert_eq!(kept.lines().count(), 120);
+}
+
+#[test]
 fn what_is_wrong_is_told_by_the_line_of_the_input_and_the_rest_goes_on() {
     let tmm = Tmm::start();
     let wrong = VLAN.replace("100", "5000");
