@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tests::lab::resources::VIP;
-use tests::lab::{Failure, Lab, Options, Result, ensure, eventually, program, url};
+use tests::lab::{
+    Failure, Lab, Namespace, Options, Result, TRUNK_MTU, ensure, eventually, link, program, url,
+    xdp_sockets,
+};
 
 /// A directory of a test's own.
 struct Scratch(PathBuf);
@@ -82,9 +85,29 @@ fn a_port_that_cannot_be_had_is_named_with_what_to_do() -> Result {
         "memif:/nonexistent/memif,role=server",
         &["/nonexistent is missing"],
     )?;
+    let scratch = Scratch::new()?;
+    refuses_port(
+        &format!("memif:{},role=client", scratch.path("memif")),
+        &["A memif client needs its server"],
+    )?;
     refuses_port(
         "pci:0000:ff:1f.7",
         &["no PCI device 0000:ff:1f.7", "lspci -D"],
+    )
+}
+
+#[test]
+fn xdp_on_an_interface_of_jumbo_frames_fails_with_a_hint() -> Result {
+    if !xdp_sockets() {
+        return Ok(());
+    }
+    let namespace = Namespace::new(0, "jumbo", true)?;
+    link(&namespace, "one", &namespace, "two", TRUNK_MTU)?;
+    let inside = ["ip", "netns", "exec", namespace.name()];
+    refuses(
+        &inside,
+        &["--port=1.1=af_xdp:one", "--config-socket=none"],
+        &["port 1.1: ", "set the MTU of the interface"],
     )
 }
 

@@ -62,7 +62,7 @@ fn a_transfer_survives_loss_duplication_and_reordering() -> Result {
         download(&lab, address, 4 << 20)?;
         upload(&lab, address, 4 << 20)?;
     }
-    lab.ensure_no_resets()?;
+    // No word on resets here: a late copy of a segment may meet a socket that is gone.
     lab.finish()
 }
 

@@ -1,4 +1,5 @@
 //! The main job in memory: a client's connection through a virtual server to a pool member.
+#![allow(clippy::unwrap_used)] // its helpers are part of the tests
 
 use dataplane::memory::MemoryFrame;
 use dataplane::rig::{Rig, RigConfig, port_mac};

@@ -112,3 +112,20 @@ pub fn program(name: &str) -> Result<PathBuf> {
         ))
     })
 }
+
+/// Whether this kernel gives `AF_XDP` sockets; prints why not.
+pub fn xdp_sockets() -> bool {
+    // SAFETY: socket and close take integers.
+    let present = unsafe {
+        let socket = libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+        if socket >= 0 {
+            libc::close(socket);
+        }
+        socket >= 0
+    };
+    if !present {
+        let reason = std::io::Error::last_os_error();
+        println!("not tested: this kernel gives no AF_XDP sockets ({reason})");
+    }
+    present
+}

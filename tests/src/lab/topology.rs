@@ -118,6 +118,7 @@ impl Lab {
             process.await_ready()?;
             Ok(process)
         };
+        let mut second = None;
         let (tmm, switch) = if options.driver == Driver::Tap {
             // The devices are tmm's: they exist once it runs.
             let tmm = start_tmm()?;
@@ -133,19 +134,18 @@ impl Lab {
                 link(&inside, &this, &wire, &that, mtu)?;
                 inside.ip(&["link", "set", &format!("trunk{trunk}"), "promisc", "on"])?;
             }
+            if options.driver == Driver::Memif {
+                // The first is the client of the shared memory: it finds the server there.
+                let ports = [
+                    format!("1.1={}", memory("server")),
+                    format!("1.2={}", device(options.driver, 2)),
+                ];
+                let directory = directory.0.join("second");
+                fs::create_dir(&directory)?;
+                second = Some(Tmm::start(&inside, &ports, &options.tmm, &directory)?);
+            }
             let switch = start_switch()?;
             (start_tmm()?, switch)
-        };
-        let second = if options.driver == Driver::Memif {
-            let ports = [
-                format!("1.1={}", memory("server")),
-                format!("1.2={}", device(options.driver, 2)),
-            ];
-            let directory = directory.0.join("second");
-            fs::create_dir(&directory)?;
-            Some(Tmm::start(&inside, &ports, &options.tmm, &directory)?)
-        } else {
-            None
         };
 
         address(&client, resources::CLIENT)?;
