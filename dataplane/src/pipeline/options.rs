@@ -1,12 +1,16 @@
 //! IPv4 options of packets that are passed on: tmm does not interpret them, but it does not spread
-//! malformed ones either.
+//! malformed ones, nor source routes, either (RFC 7126 sections 4.3 and 4.4: a source route gets
+//! around what is configured here, and its checksum is not for the destination in the header).
 
 use net::{Layers, Network, Packet};
 
 /// Length of an IPv4 header without options.
 const PLAIN: usize = 20;
 
-/// Whether the packet has no IPv4 options, or well-formed ones.
+const LOOSE_SOURCE_ROUTE: u8 = 131;
+const STRICT_SOURCE_ROUTE: u8 = 137;
+
+/// Whether the packet has no IPv4 options, or well-formed ones that do not route it.
 #[inline]
 pub(super) fn sound(packet: &Packet<'_>, layers: &Layers) -> bool {
     layers.network != Network::Ipv4
@@ -26,6 +30,7 @@ fn well_formed(mut options: &[u8]) -> bool {
             // End of the list: padding follows.
             [] | [0, ..] => return true,
             [1, rest @ ..] => rest,
+            [LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE, ..] => return false,
             [kind, len, ..] if *len >= shortest(*kind) => match options.get(usize::from(*len)..) {
                 Some(rest) => rest,
                 None => return false,
@@ -37,8 +42,8 @@ fn well_formed(mut options: &[u8]) -> bool {
 
 const fn shortest(kind: u8) -> u8 {
     match kind {
-        // Record route, basic and extended security, loose and strict source route.
-        7 | 130 | 131 | 133 | 137 => 3,
+        // Record route, basic and extended security.
+        7 | 130 | 133 => 3,
         // Timestamps, stream identifier, router alert.
         68 | 136 | 148 => 4,
         _ => 2,
@@ -69,6 +74,8 @@ mod tests {
             &[148, 3, 0, 0],
             &[7, 9, 4, 0, 0, 0, 0, 0],
             &[1, 1, 1, 7],
+            &[131, 7, 4, 192, 0, 2, 9, 0],
+            &[1, 137, 7, 4, 192, 0, 2, 9],
         ] {
             assert!(!well_formed(bad), "{bad:?}");
         }
