@@ -131,8 +131,10 @@ fn catch_all(encaps: &BTreeSet<Encap>, servers: &Servers, snat: &str) -> Vec<Val
             Some(("198.51.100.1", "2001:db8:f::1")),
         ),
     ];
-    // A lone service tag can not be configured; there are 500 VLANs at most in any capture here.
-    let tagged = encaps.iter().filter(|encap| encap.vid() != 0);
+    // A lone service tag and the reserved VID 4095 can not be configured.
+    let tagged = encaps
+        .iter()
+        .filter(|encap| encap.vid() != 0 && encap.vid() < 4095 && encap.service_vid() < 4095);
     for (number, encap) in tagged.enumerate().take(200) {
         objects.push(vlan(&format!("e{number}"), *encap, "1.1", 0, None));
         objects.push(vlan(&format!("i{number}"), *encap, "1.2", 0, None));
@@ -349,7 +351,7 @@ fn no_capture_makes_tmm_panic_or_send_a_malformed_frame() {
             "{way} is hardly used"
         );
     }
-    tshark_agrees(&sent);
+    tshark_agrees(&sent, &HEADERS);
     eprintln!("{:?} in all", started.elapsed());
 }
 
@@ -464,12 +466,14 @@ fn damaged_captures_make_no_damage() {
         wrong.len(),
         wrong.join("\n")
     );
-    tshark_agrees(&sent);
+    // Options of TCP are between the ends: they are passed on as they are.
+    let headers: Vec<&str> = HEADERS.into_iter().filter(|name| *name != "tcp").collect();
+    tshark_agrees(&sent, &headers);
 }
 
 /// tshark, if it is there, finds neither malformed headers nor wrong checksums. What applications say
 /// to each other, and packets inside packets, are theirs: only the outer headers are ours.
-fn tshark_agrees(file: &Path) {
+fn tshark_agrees(file: &Path, headers: &[&str]) {
     let statuses: Vec<String> = ["ip"]
         .iter()
         .chain(&TRANSPORTS)
@@ -523,7 +527,7 @@ fn tshark_agrees(file: &Path) {
             .filter(|name| matches!(*name, "ip" | "ipv6"))
             .count()
             > 1;
-        let in_headers = !tunnelled && last.is_some_and(|last| HEADERS.contains(&last));
+        let in_headers = !tunnelled && last.is_some_and(|last| headers.contains(&last));
         // The first IP header, and what is directly behind it.
         let outer = protocols
             .split(':')
