@@ -10,6 +10,8 @@ use crate::port::{Burst, Frame, Port};
 
 /// Room in front of a frame, as an mbuf has it by default (`RTE_PKTMBUF_HEADROOM`).
 const HEADROOM: usize = 128;
+/// Room behind it: an answer may be longer than its question, though never by more than this.
+const TAILROOM: usize = 64;
 
 /// A frame in a vector of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,10 +28,11 @@ pub struct MemoryFrame {
 impl MemoryFrame {
     /// A frame with these octets and room around them.
     pub fn new(octets: &[u8]) -> Self {
-        let mut buf = Vec::with_capacity(HEADROOM + octets.len().max(64));
+        let size = HEADROOM + octets.len() + TAILROOM;
+        let mut buf = Vec::with_capacity(size);
         buf.resize(HEADROOM, 0);
         buf.extend_from_slice(octets);
-        buf.resize(HEADROOM + octets.len().max(64), 0);
+        buf.resize(size, 0);
         Self {
             buf,
             start: HEADROOM,
