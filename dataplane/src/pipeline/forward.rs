@@ -269,11 +269,16 @@ fn fate(tables: &Tables, data: &FlowData) -> Fate {
 }
 
 /// Stamps a flow with the new configuration. Routed next hops are looked up anew; a last hop stays,
-/// for it does not come from the configuration.
+/// for it does not come from the configuration, unless the VLAN it was on is gone: then the routes
+/// say where its station's addresses are now.
 fn recheck(tables: &Tables, data: &mut FlowData) {
     data.generation = tables.generation;
     for leg in [&mut data.original, &mut data.reply] {
-        if let NextHop::Neighbor(_) = leg.next {
+        let stays = match leg.next {
+            NextHop::LastHop(_) => tables.vlans.get(leg.vlan).is_some(),
+            NextHop::Neighbor(_) | NextHop::Unresolved => false,
+        };
+        if !stays {
             leg.next = NextHop::Unresolved;
         }
     }
