@@ -1,0 +1,55 @@
+//! Scenarios: what comes in, and all that follows from it, as text.
+//!
+//! A scenario is a file of commands, each followed by indented lines that say everything tmm did
+//! because of it: every frame that left and every counter that changed. What is not said did not
+//! happen. The commands are played to a whole tmm in memory; the test fails where the lines differ.
+//!
+//! ```text
+//! > 1.1 100 client>tmm1 tcp 192.0.2.7:40000>203.0.113.10:80 S seq=100
+//!   = forwarded opened by 1.2
+//!   1.2 200 tmm2>b1 tcp 192.0.2.7:40000>198.51.100.11:8080 S seq=100 ttl=63
+//!   + port 1.1 rx 1/58
+//!   + port 1.2 tx 1/58
+//!   + flows 1, flows_opened_total 1, forwarded.opened 1
+//! ```
+//!
+//! | command | means |
+//! |---|---|
+//! | `rig flows=4 replica=1 ports=3 stripe=1024-1025 seed=2` | how tmm is started; before all others |
+//! | `use FILE` | plays the commands of `FILE.scn` beside this one, unseen |
+//! | `apply OBJECT`, `delete OBJECT` | see [`objects`](object); taken with the next frame or wait |
+//! | `publish` | takes what was applied |
+//! | `> FRAME` | a frame arrives |
+//! | `>> FRAME` | a frame arrives, but nothing happens before the next `>` or `go` |
+//! | `flood N FRAME` | N frames, one at a time, with source port and address counted up; outputs are not shown |
+//! | `wait 1.5s` | time passes |
+//! | `station NAME PORT TAGS ADDRESS…` | answers ARP and neighbour discovery by itself from now on |
+//! | `gone NAME` | no longer does |
+//! | `txroom PORT N` | the port takes N more frames; `txroom PORT` any number |
+//! | `link PORT up`, `link PORT down` | what the device says of its link |
+//! | `flows`, `neighbors`, `states` | shows the flow table, the neighbours, how far objects have come |
+//!
+//! Frames have one notation in both directions: port, tags (`-` none, `100`, `s300.100` in a service
+//! tag, `~100` taken out by the device), stations, packet.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::format_push_string,
+    reason = "a wrong scenario fails its test"
+)]
+
+mod decode;
+mod names;
+mod objects;
+mod play;
+mod report;
+mod wire;
+
+pub use decode::frame as describe;
+pub use objects::object;
+pub use play::{Played, play};
+pub use wire::frame;
+
+/// `len` octets that tell their place.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..=250u8).cycle().take(len).collect()
+}

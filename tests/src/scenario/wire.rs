@@ -1,0 +1,394 @@
+//! Frames from their notation.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use dataplane::memory::MemoryFrame;
+use net::emit::{self, TcpFields};
+use net::{Addr, Encap, FlowKey, IpProto, L4Port, MacAddr, PortId, RxChecksum, VlanId};
+
+use super::names;
+
+type Result<T> = std::result::Result<T, String>;
+
+/// What a word such as `ttl=1` or `badsum` asks for.
+#[derive(Default)]
+struct Options<'a> {
+    pairs: Vec<(&'a str, &'a str)>,
+    flags: Vec<&'a str>,
+}
+
+impl<'a> Options<'a> {
+    fn split(words: &[&'a str]) -> Self {
+        let mut all = Self::default();
+        for word in words {
+            match word.split_once('=') {
+                Some(pair) => all.pairs.push(pair),
+                None => all.flags.push(word),
+            }
+        }
+        all
+    }
+
+    fn has(&self, flag: &str) -> bool {
+        self.flags.contains(&flag)
+    }
+
+    fn text(&self, key: &str) -> Option<&'a str> {
+        self.pairs.iter().find(|(k, _)| *k == key).map(|(_, v)| *v)
+    }
+
+    fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>> {
+        self.text(key)
+            .map(|text| text.parse().map_err(|_| format!("{key}={text}")))
+            .transpose()
+    }
+
+    fn or<T: std::str::FromStr>(&self, key: &str, default: T) -> Result<T> {
+        Ok(self.number(key)?.unwrap_or(default))
+    }
+
+    /// Octets in hexadecimal, or `len` octets of the pattern.
+    fn payload(&self) -> Result<Vec<u8>> {
+        match self.text("data") {
+            Some(hex) => octets(hex),
+            None => Ok(super::pattern(self.or("len", 0)?)),
+        }
+    }
+}
+
+/// The frame that a line such as
+/// `1.1 100 client>tmm1 tcp 192.0.2.7:40000>203.0.113.10:80 S seq=100` describes, and its port.
+///
+/// Errors: what cannot be read.
+pub fn frame(line: &str) -> Result<(PortId, MemoryFrame)> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [port, tags, macs, kind, rest @ ..] = words.as_slice() else {
+        return Err("a frame is PORT TAGS SOURCE>DESTINATION KIND …".to_owned());
+    };
+    let port = names::port(port).ok_or("no such port")?;
+    let (source, destination) = macs.split_once('>').ok_or("SOURCE>DESTINATION")?;
+    let (source, destination) = (station(source)?, station(destination)?);
+    let (ethertype, mut l3) = network(kind, rest, source)?;
+    let options = Options::split(rest);
+    if let Some(fragment) = options.text("frag") {
+        make_fragment(&mut l3, fragment)?;
+    }
+    if let Some(ttl) = options.number("ttl")? {
+        set_ttl(&mut l3, ttl);
+    }
+    if options.has("badipsum") {
+        l3[10] ^= 0x55;
+    }
+    let mut frame = tagged(tags, source, destination, ethertype, &l3)?;
+    if let Some(len) = options.number::<usize>("pad")? {
+        frame.resize(len.max(frame.len()), 0);
+    }
+    if let Some(len) = options.number("cut")? {
+        frame.truncate(len);
+    }
+    let mut memory = MemoryFrame::new(&frame);
+    if let Some(stripped) = tags.strip_prefix('~') {
+        let mut ids = stripped.rsplit('.');
+        memory.rx.stripped_tci = ids.next().map(number).transpose()?;
+        memory.rx.stripped_service_tci = ids.next().map(number).transpose()?;
+    }
+    memory.rx.l4_checksum = match options.text("device") {
+        Some("good") => RxChecksum::Good,
+        Some("bad") => RxChecksum::Bad,
+        _ => RxChecksum::Unknown,
+    };
+    Ok((port, memory))
+}
+
+fn tagged(tags: &str, src: MacAddr, dst: MacAddr, kind: u16, l3: &[u8]) -> Result<Vec<u8>> {
+    if tags == "-" || tags.starts_with('~') {
+        return Ok(emit::ethernet(dst, src, Encap::UNTAGGED, kind, l3));
+    }
+    let mut frame = emit::ethernet(dst, src, Encap::UNTAGGED, kind, l3);
+    // `s300.100` has a service tag (802.1ad) outside, `300.100` two of 802.1Q.
+    let (outer, ids) = tags
+        .strip_prefix('s')
+        .map_or((0x8100u16, tags), |rest| (0x88a8, rest));
+    let mut header = Vec::new();
+    for (at, id) in ids.split('.').enumerate() {
+        let tpid = if at == 0 { outer } else { 0x8100 };
+        header.extend(tpid.to_be_bytes());
+        header.extend(number(id)?.to_be_bytes());
+    }
+    frame.splice(12..12, header);
+    Ok(frame)
+}
+
+fn network(kind: &str, words: &[&str], source: MacAddr) -> Result<(u16, Vec<u8>)> {
+    let options = Options::split(words);
+    let first = *words.first().unwrap_or(&"");
+    let l3 = match kind {
+        "tcp" => {
+            let key = key(first, IpProto::TCP)?;
+            let fields = TcpFields {
+                seq: options.or("seq", 0)?,
+                ack: options.or("ack", 0)?,
+                flags: names::flags(words.get(1).unwrap_or(&"")).ok_or("flags such as S. or FA")?,
+                window: options.or("win", names::WINDOW)?,
+            };
+            spoil(emit::tcp(&key, fields, &options.payload()?), &options)
+        }
+        "udp" => {
+            let key = key(first, IpProto::UDP)?;
+            spoil(emit::udp(&key, &options.payload()?), &options)
+        }
+        "sctp" => {
+            let key = key(first, IpProto::SCTP)?;
+            let mut segment = key.sport().0.to_be_bytes().to_vec();
+            segment.extend(key.dport().0.to_be_bytes());
+            segment.extend([0; 8]);
+            emit::ip(&key, emit::DEFAULT_TTL, &segment)
+        }
+        "echo" | "echo-reply" | "icmp" => icmp(kind, first, &options)?,
+        "ns" | "na" => neighbor_discovery(kind, words, &options, source)?,
+        "arp" => return Ok((0x0806, arp(words, source)?)),
+        "proto" => {
+            let number: u8 = options.or("proto", 253)?;
+            let (src, dst) = addresses(first)?;
+            let key = FlowKey::new(src, dst, L4Port(0), L4Port(0), IpProto(number));
+            emit::ip(&key, emit::DEFAULT_TTL, &options.payload()?)
+        }
+        "raw" => {
+            let kind = u16::from_str_radix(first, 16).map_err(|_| "raw ETHERTYPE HEX")?;
+            return Ok((kind, octets(words.get(1).unwrap_or(&""))?));
+        }
+        other => return Err(format!("no kind of frame is called {other}")),
+    };
+    let ethertype = if l3[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
+    Ok((ethertype, l3))
+}
+
+/// Makes the transport checksum wrong, if that is asked for.
+fn spoil(mut l3: Vec<u8>, options: &Options<'_>) -> Vec<u8> {
+    if options.has("badsum") {
+        let v4 = l3[0] >> 4 == 4;
+        let proto = if v4 { l3[9] } else { l3[6] };
+        let at = if v4 { 20 } else { 40 } + if proto == 6 { 16 } else { 6 };
+        l3[at] ^= 0x55;
+    }
+    l3
+}
+
+fn icmp(kind: &str, first: &str, options: &Options<'_>) -> Result<Vec<u8>> {
+    let (src, dst) = addresses(first)?;
+    let v4 = src.is_v4();
+    let proto = if v4 { IpProto::ICMP } else { IpProto::ICMPV6 };
+    let kind = match kind {
+        "echo" => {
+            if v4 {
+                8
+            } else {
+                128
+            }
+        }
+        "echo-reply" => {
+            if v4 {
+                0
+            } else {
+                129
+            }
+        }
+        _ => options.or("type", 3)?,
+    };
+    let id: u16 = options.or("id", 0)?;
+    let seq: u16 = options.or("seq", 0)?;
+    let mut rest = [0; 4];
+    rest[..2].copy_from_slice(&id.to_be_bytes());
+    rest[2..].copy_from_slice(&seq.to_be_bytes());
+    let key = FlowKey::new(src, dst, L4Port(0), L4Port(0), proto);
+    let ttl = options.or("ttl", emit::DEFAULT_TTL)?;
+    let body = options.payload()?;
+    let code = options.or("code", 0)?;
+    let mut l3 = emit::icmp(&key, ttl, kind, code, rest, &body);
+    if options.has("badsum") {
+        l3[if v4 { 22 } else { 42 }] ^= 0x55;
+    }
+    Ok(l3)
+}
+
+/// `ns TARGET from SOURCE to DESTINATION`, `na TARGET from SOURCE to DESTINATION flags=SO`; `mac=` names
+/// another station in the link-layer option, `mac=none` leaves the option out.
+fn neighbor_discovery(
+    kind: &str,
+    words: &[&str],
+    options: &Options<'_>,
+    source: MacAddr,
+) -> Result<Vec<u8>> {
+    let [target, "from", src, "to", dst, ..] = words else {
+        return Err(format!("{kind} TARGET from SOURCE to DESTINATION"));
+    };
+    let v6 = |text: &str| -> Result<Ipv6Addr> {
+        text.parse()
+            .map_err(|_| format!("{text} is no IPv6 address"))
+    };
+    let (kind, option) = if kind == "ns" { (135, 1) } else { (136, 2) };
+    let mut rest = [0; 4];
+    for flag in options.text("flags").unwrap_or("").chars() {
+        rest[0] |= match flag {
+            'R' => 0x80,
+            'S' => 0x40,
+            'O' => 0x20,
+            other => return Err(format!("no flag {other}")),
+        };
+    }
+    let mut body = v6(target)?.octets().to_vec();
+    if options.text("mac") != Some("none") {
+        let mac = options.text("mac").map_or(Ok(source), station)?;
+        body.extend([option, 1]);
+        body.extend(mac.0);
+    }
+    let key = icmpv6_key(v6(src)?, v6(dst)?);
+    let ttl = options.or("ttl", 255)?;
+    Ok(emit::icmp(&key, ttl, kind, 0, rest, &body))
+}
+
+fn icmpv6_key(src: Ipv6Addr, dst: Ipv6Addr) -> FlowKey {
+    FlowKey::new(
+        Addr::from_v6(src.octets()),
+        Addr::from_v6(dst.octets()),
+        L4Port(0),
+        L4Port(0),
+        IpProto::ICMPV6,
+    )
+}
+
+/// A solicited advertisement of `target` at `mac`.
+pub fn advertisement(target: Ipv6Addr, to: Ipv6Addr, mac: MacAddr) -> Vec<u8> {
+    let mut body = target.octets().to_vec();
+    body.extend([2, 1]);
+    body.extend(mac.0);
+    let flags = [0x60, 0, 0, 0];
+    emit::icmp(&icmpv6_key(target, to), 255, 136, 0, flags, &body)
+}
+
+/// `arp who-has X tell Y` or `arp X is-at MAC tell Y`, from the station that sends the frame.
+fn arp(words: &[&str], source: MacAddr) -> Result<Vec<u8>> {
+    let v4 = |text: &str| -> Result<Ipv4Addr> {
+        text.parse()
+            .map_err(|_| format!("{text} is no IPv4 address"))
+    };
+    let (oper, sender, target) = match words {
+        ["who-has", target, "tell", sender, ..] => {
+            (1, (source, v4(sender)?), (MacAddr::ZERO, v4(target)?))
+        }
+        [sender, "is-at", mac, "tell", target, ..] => (
+            2,
+            (station(mac)?, v4(sender)?),
+            (MacAddr::ZERO, v4(target)?),
+        ),
+        _ => return Err("arp who-has X tell Y, or arp X is-at MAC tell Y".to_owned()),
+    };
+    Ok(arp_octets(oper, sender, target))
+}
+
+/// The octets of an ARP packet.
+pub fn arp_octets(oper: u8, sender: (MacAddr, Ipv4Addr), target: (MacAddr, Ipv4Addr)) -> Vec<u8> {
+    let mut out = vec![0, 1, 8, 0, 6, 4, 0, oper];
+    for (mac, addr) in [sender, target] {
+        out.extend(mac.0);
+        out.extend(addr.octets());
+    }
+    out
+}
+
+/// Sets TTL or hop limit; the IPv4 header checksum is made right again.
+fn set_ttl(l3: &mut [u8], ttl: u8) {
+    if l3[0] >> 4 == 4 {
+        l3[8] = ttl;
+        mend_ipv4(l3);
+    } else {
+        l3[7] = ttl;
+    }
+}
+
+fn mend_ipv4(l3: &mut [u8]) {
+    l3[10..12].fill(0);
+    let sum = net::checksum::of(&l3[..20]);
+    l3[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Makes a packet the `first` or a `later` fragment of a longer one.
+fn make_fragment(l3: &mut Vec<u8>, which: &str) -> Result<()> {
+    let (offset, more) = match which {
+        "first" => (0u16, 1u16),
+        "later" => (185, 0),
+        _ => return Err("frag=first or frag=later".to_owned()),
+    };
+    if l3[0] >> 4 == 4 {
+        l3[6..8].copy_from_slice(&(more << 13 | offset).to_be_bytes());
+        mend_ipv4(l3);
+    } else {
+        let field = (offset << 3 | more).to_be_bytes();
+        let header = [l3[6], 0, field[0], field[1], 0, 0, 0, 1];
+        l3[6] = 44;
+        l3.splice(40..40, header);
+        let len = u16::try_from(l3.len() - 40).map_err(|_| "too long")?;
+        l3[4..6].copy_from_slice(&len.to_be_bytes());
+    }
+    Ok(())
+}
+
+fn key(text: &str, proto: IpProto) -> Result<FlowKey> {
+    let end = |text: &str| -> Result<SocketAddr> {
+        text.parse()
+            .map_err(|_| format!("{text} is no ADDRESS:PORT"))
+    };
+    let (src, dst) = text.split_once('>').ok_or("ADDRESS:PORT>ADDRESS:PORT")?;
+    let (src, dst) = (end(src)?, end(dst)?);
+    Ok(FlowKey::new(
+        Addr::from(src.ip()),
+        Addr::from(dst.ip()),
+        L4Port(src.port()),
+        L4Port(dst.port()),
+        proto,
+    ))
+}
+
+fn addresses(text: &str) -> Result<(Addr, Addr)> {
+    let addr = |text: &str| -> Result<Addr> {
+        let addr: IpAddr = text.parse().map_err(|_| format!("{text} is no address"))?;
+        Ok(Addr::from(addr))
+    };
+    let (src, dst) = text.split_once('>').ok_or("ADDRESS>ADDRESS")?;
+    Ok((addr(src)?, addr(dst)?))
+}
+
+/// The MAC address of a station's name, or the one written out.
+pub fn station(text: &str) -> Result<MacAddr> {
+    names::station(text)
+        .or_else(|| text.parse().ok())
+        .ok_or_else(|| format!("no station is called {text}"))
+}
+
+fn number(text: &str) -> Result<u16> {
+    text.parse().map_err(|_| format!("{text} is no number"))
+}
+
+fn octets(hex: &str) -> Result<Vec<u8>> {
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| {
+            hex.get(at..at + 2)
+                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+                .ok_or_else(|| format!("{hex} is not hexadecimal"))
+        })
+        .collect()
+}
+
+/// The VLAN tags of a station's notation, for answers in its name.
+///
+/// Errors: an id that is none.
+pub fn encap(tags: &str) -> Result<Encap> {
+    if tags == "-" {
+        return Ok(Encap::UNTAGGED);
+    }
+    let mut ids = tags.trim_start_matches('s').rsplit('.').map(number);
+    let inner = ids.next().transpose()?.and_then(VlanId::new);
+    let outer = ids.next().transpose()?.and_then(VlanId::new);
+    Ok(Encap::from_ids(outer, inner))
+}
