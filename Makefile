@@ -23,7 +23,7 @@ build: ## Build tmm and tmmctl, optimised, and say where they are
 
 demo: ## Balance real requests over three backends and show how (KEEP=1 leaves it running)
 	@scripts/setup.sh demo
-	cargo build --release --locked -p dataplane -p cli -p tests --bins
+	cargo build --profile demo --locked -p dataplane -p cli -p tests --bins
 	@demo/run $(if $(KEEP),keep,once)
 
 demo-stop: ## Stop a demo that was left running
@@ -43,9 +43,9 @@ bench: ## Measure the packet path: nanoseconds and instructions per packet
 bench-check: ## Run every benchmark once, to see that it still works
 	cargo bench --locked -p benches -- --test
 
-fuzz: ## Fuzz every target for FUZZ_SECONDS each (60 if unset)
-	@scripts/setup.sh fuzz
-	@scripts/fuzz.sh
+fuzz: ## Fuzz every target for FUZZ_SECONDS each (60 if unset); stops at the first finding
+	@scripts/setup.sh build
+	@fuzz/run.sh all
 
 lint: ## Check formatting and lints
 	cargo fmt --all --check

@@ -2,6 +2,7 @@
 # Fuzzes with the stable toolchain and nothing installed besides:
 #
 #   fuzz/run.sh TARGET [libFuzzer options]    e.g. fuzz/run.sh frames -max_total_time=60
+#   fuzz/run.sh all                           each for FUZZ_SECONDS (60 if unset): make fuzz
 #   fuzz/run.sh list
 #
 # (cargo fuzz works as well, where it and a nightly toolchain are installed; it adds the sanitizers.)
@@ -14,7 +15,14 @@ if [[ ${1:-} == list ]]; then
     for file in fuzz_targets/*.rs; do basename "$file" .rs; done
     exit
 fi
-[[ -f fuzz_targets/${1:-}.rs ]] || { echo "usage: $0 TARGET|list [libFuzzer options]" >&2; exit 2; }
+if [[ ${1:-} == all ]]; then
+    for target in $(./run.sh list); do
+        echo "fuzz: $target for ${FUZZ_SECONDS:-60} s"
+        ./run.sh "$target" -max_total_time="${FUZZ_SECONDS:-60}" -verbosity=0
+    done
+    exit
+fi
+[[ -f fuzz_targets/${1:-}.rs ]] || { echo "usage: $0 TARGET|all|list [libFuzzer options]" >&2; exit 2; }
 target=$1
 shift
 

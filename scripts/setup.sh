@@ -4,7 +4,6 @@
 #   scripts/setup.sh build        compilers, DPDK, Rust
 #   scripts/setup.sh demo         the above and what the demo talks with
 #   scripts/setup.sh test         everything (the default)
-#   scripts/setup.sh fuzz         what `make fuzz` needs besides
 #
 # Debian 12 and 13. Says what it installs; with nothing missing it takes well under a second.
 set -euo pipefail
@@ -108,13 +107,6 @@ case ${1:-test} in
         # Each test runs in a process of its own: a process has one DPDK environment at most.
         install_cargo_tool nextest cargo-nextest
         ;;
-    fuzz)
-        install_packages "${BUILD_PACKAGES[@]}"
-        install_rust
-        rustup toolchain list 2>/dev/null | grep -q nightly \
-            || die "fuzzing needs a nightly Rust: rustup toolchain install nightly --profile minimal"
-        install_cargo_tool fuzz cargo-fuzz
-        ;;
-    *) die "unknown purpose \"$1\": build, demo, test or fuzz" ;;
+    *) die "unknown purpose \"$1\": build, demo or test" ;;
 esac
 say "everything for \"${1:-test}\" is there: cargo $(found_rust), DPDK $(pkg-config --modversion libdpdk)"
