@@ -143,8 +143,8 @@ fn routes_leave_by_the_named_vlan_or_by_the_gateways_subnet() {
         ),
         (
             "gateway: 192.0.2.1, interface: wide",
-            Some("wide"),
-            "Programmed",
+            None,
+            "Pending GatewayUnreachable: gateway 192.0.2.1 is on no subnet of VLAN \"wide\"",
         ),
         (
             "gateway: 192.0.2.1",

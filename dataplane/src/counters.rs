@@ -1,6 +1,7 @@
 //! Counters: plain cells with one writer each, summed by whoever reads.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crossbeam::utils::CachePadded;
 
@@ -28,6 +29,17 @@ impl Counter {
     #[inline]
     pub fn set(&self, n: u64) {
         self.0.store(n, Relaxed);
+    }
+
+    /// Sets the value so that whoever [`acquire`](Self::acquire)s it sees all that was written
+    /// before; only the owning worker may call this.
+    pub fn publish(&self, n: u64) {
+        self.0.store(n, Release);
+    }
+
+    /// The value that was [`publish`](Self::publish)ed last.
+    pub fn acquire(&self) -> u64 {
+        self.0.load(Acquire)
     }
 
     /// The value now.

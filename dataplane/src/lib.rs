@@ -21,6 +21,7 @@ pub mod counters;
 #[cfg(feature = "dpdk")]
 pub mod dpdk_port;
 pub mod egress;
+mod hold;
 pub mod memory;
 pub mod pcap;
 pub mod pipeline;

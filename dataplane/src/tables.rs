@@ -1,9 +1,10 @@
 //! What a worker reads: one immutable snapshot of the configuration, compiled for look-up.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use net::{MacAddr, PortId, VlanIndex};
+use net::{Addr, MacAddr, PortId, VlanIndex};
 
 use crate::counters::ServiceStats;
 use crate::egress::{Egress, Links, Stations};
@@ -39,6 +40,8 @@ pub struct Tables {
     pub vlans: vlan::Table,
     /// Addresses that are answered for.
     pub owned: vlan::Owned,
+    /// Our self IPs on any VLAN.
+    pub self_ips: HashSet<Addr>,
     /// The way to members, clients and gateways.
     pub routes: Routes,
     /// What listens.

@@ -78,7 +78,7 @@ counted! {
         NoRoom "no_room" "no room in the buffer for the new header",
         NoBuffer "no_buffer" "no buffer free for a frame of our own",
         PortDown "port_down" "no port of the VLAN has a link",
-        TxFull "tx_full" "the port's transmit queue stayed full",
+        TxFull "tx_full" "the port's transmit queue stayed full; also counted as forwarded or answered",
     }
 }
 
@@ -132,6 +132,10 @@ pub struct Held {
     pub next_hop: net::Addr,
     /// Hash of the frame's flow, which chooses its link of a LAG.
     pub flow_hash: u64,
+    /// Where the network header begins in the frame.
+    pub l3: u16,
+    /// Ethertype of that header.
+    pub ethertype: u16,
 }
 
 /// The pipeline's decision about one frame.

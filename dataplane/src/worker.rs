@@ -1,27 +1,21 @@
 //! A worker: takes bursts from its ports, runs the pipeline, sends, and keeps house.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use net::{PortId, Timestamp};
 use vlan::Event;
-use vlan::neighbor::{Neighbors, Resolution};
+use vlan::neighbor::Neighbors;
 
 use crate::command::{Command, FlowDump};
 use crate::counters::WorkerCounters;
+use crate::hold::{HoldQueue, Released};
 use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::port::{BURST, Burst, Frame, Port};
 use crate::tables::{Publisher, Tables};
-use crate::verdict::{DropReason, Held, Verdict};
+use crate::verdict::{DropReason, Verdict};
 
-/// The most frames that wait for neighbours, and the most that wait for one of them.
-const HOLD_CAPACITY: usize = 256;
-const HOLD_PER_NEIGHBOR: usize = 16;
-/// How long a frame waits for its neighbour: longer than resolution takes to fail.
-const HOLD_TIME: Duration = Duration::from_secs(4);
 /// Flows ended per turn at most: housekeeping must not hold up the next burst.
 const EXPIRE_BUDGET: usize = 64;
 /// Commands taken per turn at most.
@@ -46,17 +40,11 @@ pub struct Shared {
     pub counters: Arc<WorkerCounters>,
 }
 
-struct Waiting<F> {
-    frame: F,
-    held: Held,
-    since: Timestamp,
-}
-
 /// One worker on its queue of every port.
 pub struct Worker<P: Port> {
     ports: Vec<P>,
     tx: Vec<Burst<P::Frame>>,
-    waiting: VecDeque<Waiting<P::Frame>>,
+    waiting: HoldQueue<P::Frame>,
     pipeline: Pipeline,
     shared: Shared,
     dumps: ArrayVec<FlowDump, 4>,
@@ -75,7 +63,7 @@ impl<P: Port> Worker<P> {
         Self {
             tx: ports.iter().map(|_| Burst::new()).collect(),
             ports,
-            waiting: VecDeque::with_capacity(HOLD_CAPACITY),
+            waiting: HoldQueue::new(),
             pipeline,
             shared,
             dumps: ArrayVec::new(),
@@ -91,7 +79,12 @@ impl<P: Port> Worker<P> {
         mut seen: impl FnMut(PortId, &mut P::Frame, &Verdict),
     ) -> usize {
         self.pipeline.refresh(&self.shared.publisher);
-        let mut busy = 0;
+        // First: what waited goes before what comes in now.
+        let mut busy = if self.waiting.is_empty() {
+            0
+        } else {
+            self.release(now)
+        };
         for index in 0..self.ports.len() {
             busy += self.burst(now, index, &mut seen);
         }
@@ -178,21 +171,10 @@ impl<P: Port> Worker<P> {
                 self.push(port, frame);
             }
             Verdict::Hold(held, step) => {
-                let same = self
-                    .waiting
-                    .iter()
-                    .filter(|w| same_neighbor(&w.held, &held))
-                    .count();
-                if self.waiting.len() >= HOLD_CAPACITY || same >= HOLD_PER_NEIGHBOR {
-                    counters.count_drop(DropReason::HoldFull);
-                } else {
-                    counters.forwarded[step.index()].add(1);
+                if self.waiting.push(frame, held, step, now) {
                     counters.held_packets.add(1);
-                    self.waiting.push_back(Waiting {
-                        frame,
-                        held,
-                        since: now,
-                    });
+                } else {
+                    counters.count_drop(DropReason::HoldFull);
                 }
             }
             Verdict::Consumed => counters.consumed_packets.add(1),
@@ -250,9 +232,6 @@ impl<P: Port> Worker<P> {
         if !self.shared.commands.is_empty() {
             busy += self.obey();
         }
-        if !self.waiting.is_empty() {
-            busy += self.release(now);
-        }
         if !self.dumps.is_empty() {
             self.dump();
             busy += 1;
@@ -291,58 +270,22 @@ impl<P: Port> Worker<P> {
 
     /// Sends frames whose neighbour is known by now, and drops those that waited in vain.
     fn release(&mut self, now: Timestamp) -> usize {
-        let mut moved = 0;
-        for _ in 0..self.waiting.len() {
-            let Some(mut waiting) = self.waiting.pop_front() else {
-                break;
+        let (mut moved, mut at) = (0, 0);
+        loop {
+            let tables = self.pipeline.tables();
+            let neighbors = &self.shared.neighbors;
+            let Some(released) = self.waiting.release(&mut at, now, neighbors, tables) else {
+                return moved;
             };
-            let held = &mut waiting.held;
-            let mut resolution = held
-                .neighbor
-                .map_or(Resolution::Stale, |n| self.shared.neighbors.mac(n));
-            if resolution == Resolution::Stale {
-                held.neighbor = self.shared.neighbors.lookup(held.vlan, &held.next_hop);
-                resolution = match held.neighbor {
-                    Some(neighbor) => self.shared.neighbors.mac(neighbor),
-                    None => Resolution::Pending,
-                };
-            }
-            match resolution {
-                Resolution::Reachable(mac) => {
-                    moved += 1;
-                    let Held {
-                        vlan, flow_hash, ..
-                    } = waiting.held;
-                    let Some(port) = self.pipeline.tables().egress_port(vlan, mac, || flow_hash)
-                    else {
-                        self.shared.counters.count_drop(DropReason::PortDown);
-                        continue;
-                    };
-                    let mut packet = waiting.frame.packet();
-                    if let Some(destination) = packet.data_mut().first_chunk_mut::<6>() {
-                        *destination = mac.0;
-                    }
-                    self.push(port, waiting.frame);
+            moved += 1;
+            match released {
+                Released::Send(frame, port, step) => {
+                    self.shared.counters.forwarded[step.index()].add(1);
+                    self.push(port, frame);
                 }
-                Resolution::Failed => {
-                    moved += 1;
-                    self.shared
-                        .counters
-                        .count_drop(DropReason::NeighborUnreachable);
-                }
-                Resolution::Pending | Resolution::Stale => {
-                    if now.since(waiting.since) > HOLD_TIME {
-                        moved += 1;
-                        self.shared
-                            .counters
-                            .count_drop(DropReason::NeighborUnreachable);
-                    } else {
-                        self.waiting.push_back(waiting);
-                    }
-                }
+                Released::Drop(reason) => self.shared.counters.count_drop(reason),
             }
         }
-        moved
     }
 
     /// Tells a piece of the flow table to each who asked for it; never waits for them.
@@ -356,8 +299,4 @@ impl<P: Port> Worker<P> {
     pub fn tables(&self) -> &Arc<Tables> {
         self.pipeline.tables()
     }
-}
-
-fn same_neighbor(a: &Held, b: &Held) -> bool {
-    a.vlan == b.vlan && a.next_hop == b.next_hop
 }

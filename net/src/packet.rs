@@ -5,6 +5,9 @@ use thiserror::Error;
 use crate::addr::MacAddr;
 use crate::tag::{Encap, TPID_8021AD, TPID_8021Q};
 
+/// The shortest Ethernet frame, octets without FCS.
+const MIN_FRAME: usize = 60;
+
 /// The buffer has too little room in front of or behind the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("no room in the packet's buffer")]
@@ -128,6 +131,15 @@ impl<'a> Packet<'a> {
         }
         self.len = len;
         Ok(())
+    }
+
+    /// Makes a frame shorter than Ethernet's least, 60 octets without FCS, that long (IEEE 802.3
+    /// 4A.2.3.2.4); not every device does. Without room it stays as it is.
+    #[inline]
+    pub fn pad(&mut self) {
+        if self.len < MIN_FRAME {
+            let _ = self.set_len(MIN_FRAME);
+        }
     }
 
     /// Replaces all before the network header, which begins at `l3`, by a new Ethernet header with

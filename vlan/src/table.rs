@@ -50,8 +50,8 @@ pub struct Vlan {
     pub internal: bool,
     /// Whether replies go to the MAC address that the request came from.
     pub auto_lasthop: bool,
-    /// Port lockdown of the self IPs; empty: no lockdown.
-    pub allowed_services: Vec<AllowedService>,
+    /// Port lockdown of the self IPs: what they accept; `None`: everything.
+    pub allowed_services: Option<Vec<AllowedService>>,
 }
 
 impl Vlan {
@@ -111,10 +111,11 @@ impl Vlan {
     /// Whether the self IPs accept this protocol and destination port. ARP, neighbour discovery
     /// and echo requests are not services: they are always answered.
     pub fn allows(&self, proto: IpProto, port: L4Port) -> bool {
-        self.allowed_services.is_empty()
-            || self.allowed_services.iter().any(|service| {
+        self.allowed_services.as_ref().is_none_or(|services| {
+            services.iter().any(|service| {
                 service.proto.is_none_or(|p| p == proto) && service.port.is_none_or(|p| p == port)
             })
+        })
     }
 
     /// Whether a frame to this MAC address is for us: to our own, broadcast or multicast.

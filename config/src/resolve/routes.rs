@@ -52,6 +52,8 @@ struct Links<'c> {
     names: HashSet<&'c str>,
     /// Subnets and their VLANs; of VLANs that share one, the first by name.
     subnets: HashMap<IpPrefix, &'c str>,
+    /// Every VLAN and each of its subnets.
+    on_vlans: HashSet<(&'c str, IpPrefix)>,
     /// The prefix lengths that occur, longest first.
     lens: Vec<u8>,
     own: HashMap<IpAddr, &'c str>,
@@ -61,9 +63,11 @@ impl<'c> Links<'c> {
     fn new(vlans: &'c [Vlan]) -> Self {
         let mut subnets = HashMap::new();
         let mut own = HashMap::new();
+        let mut on_vlans = HashSet::new();
         for vlan in vlans {
             for subnet in vlan.subnets() {
                 subnets.entry(subnet).or_insert(vlan.name.as_str());
+                on_vlans.insert((vlan.name.as_str(), subnet));
             }
             let v4 = vlan.self_ips_v4.iter().map(|addr| IpAddr::V4(*addr));
             let v6 = vlan.self_ips_v6.iter().map(|addr| IpAddr::V6(*addr));
@@ -75,9 +79,17 @@ impl<'c> Links<'c> {
         Self {
             names: vlans.iter().map(|vlan| vlan.name.as_str()).collect(),
             subnets,
+            on_vlans,
             lens,
             own,
         }
+    }
+
+    fn on_link(&self, vlan: &str, addr: IpAddr) -> bool {
+        self.lens.iter().any(|len| {
+            let subnet = IpPrefix::new(addr, *len).ok();
+            subnet.is_some_and(|subnet| self.on_vlans.contains(&(vlan, subnet)))
+        })
     }
 
     fn leave_by<'r>(&'r self, spec: &'r StaticRouteSpec, reasons: &mut Reasons) -> Option<&'r str> {
@@ -91,6 +103,16 @@ impl<'c> Links<'c> {
             if !self.names.contains(name.as_str()) {
                 let message = format!("VLAN \"{name}\" named in spec.interface not found");
                 reasons.add(ReasonCode::VlanNotFound, message);
+                return None;
+            }
+            // A link-local gateway is on every link; another must be on this one.
+            let link_local = match gateway {
+                IpAddr::V4(addr) => addr.is_link_local(),
+                IpAddr::V6(addr) => addr.is_unicast_link_local(),
+            };
+            if !link_local && !self.on_link(name, gateway) {
+                let message = format!("gateway {gateway} is on no subnet of VLAN \"{name}\"");
+                reasons.add(ReasonCode::GatewayUnreachable, message);
                 return None;
             }
             return Some(name);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::watch::Hub;
-use config::{Config, ObjectState, ReasonCode};
+use config::{Config, ObjectKey, ObjectState, ReasonCode};
 use crossbeam::queue::ArrayQueue;
 use net::Timestamp;
 use tracing::{info, warn};
@@ -244,7 +244,7 @@ impl Control {
         if self
             .workers
             .iter()
-            .all(|w| w.counters.generation.get() == newest.generation)
+            .all(|w| w.counters.generation.acquire() == newest.generation)
         {
             self.names.forget_unused(&newest);
         }
@@ -297,16 +297,32 @@ fn share(publisher: &Arc<Publisher>, neighbors: &Arc<Neighbors>, ports: usize) -
 /// Says in the states of objects what could not be programmed in this process.
 fn hold_back(config: &Config, errors: &[CompileError], states: &mut [ObjectState]) {
     for error in errors {
-        let (name, code) = match error {
+        let (vlan, code) = match error {
             CompileError::NoSuchInterface { vlan, .. } => (vlan, ReasonCode::PortNotFound),
             CompileError::MtuTooLarge { vlan, .. } => (vlan, ReasonCode::CapacityExceeded),
             CompileError::Vlan { vlan, .. } => (vlan, ReasonCode::Conflict),
+            CompileError::VlanMissing { object, .. } => {
+                hold_object(states, object, ReasonCode::VlanNotFound, error);
+                continue;
+            }
+            CompileError::OnLink { object, .. } => {
+                hold_object(states, object, ReasonCode::Conflict, error);
+                continue;
+            }
         };
-        let Some(vlan) = config.vlan(name) else {
-            continue;
-        };
-        if let Some(state) = states.iter_mut().find(|state| state.key == vlan.object) {
-            state.hold_back(code, error.to_string());
+        if let Some(vlan) = config.vlan(vlan) {
+            hold_object(states, &vlan.object, code, error);
         }
+    }
+}
+
+fn hold_object(
+    states: &mut [ObjectState],
+    object: &ObjectKey,
+    code: ReasonCode,
+    error: &CompileError,
+) {
+    if let Some(state) = states.iter_mut().find(|state| state.key == *object) {
+        state.hold_back(code, error.to_string());
     }
 }

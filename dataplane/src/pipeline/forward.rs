@@ -1,9 +1,10 @@
 //! Packets of a flow: check its answer against the configuration, follow its state, rewrite, send.
 
-use conntrack::{Direction, EndReason, FlowId, Observed, Segment};
+use conntrack::{Direction, EndReason, Flow, FlowId, Observed, Segment};
 use lb::{DownAction, MemberState};
-use net::{Addr, FlowKey, IpProto, Layers, MacAddr, Packet, Rewrite, RewriteError};
+use net::{Addr, IpProto, Layers, MacAddr, Packet, Rewrite, RewriteError};
 use vlan::Event;
+use vlan::Owner;
 use vlan::neighbor::Resolution;
 
 use super::local::reset;
@@ -42,7 +43,7 @@ impl State {
             return Verdict::Drop(DropReason::FlowGone);
         };
         if flow.data().generation != tables.generation {
-            match fate(tables, flow.data()) {
+            match fate(tables, flow) {
                 Fate::Keep => recheck(tables, flow.data_mut()),
                 Fate::Reset => {
                     self.end_flow(tables, id, EndReason::Removed);
@@ -96,9 +97,12 @@ impl State {
             }
             Observed::Invalid(_) => return Verdict::Drop(DropReason::TcpInvalid),
         }
-        let Some(flow) = self.flows.get(id) else {
+        let Some(flow) = self.flows.get_mut(id) else {
             return Verdict::Drop(DropReason::FlowGone);
         };
+        if direction == Direction::Original {
+            follow_last_hop(flow.data_mut(), arrival);
+        }
         let data = *flow.data();
         let to = flow.translated(direction);
         let (leg, deltas) = match direction {
@@ -144,7 +148,7 @@ impl State {
         destination: &Addr,
         step: FlowStep,
     ) -> (Verdict, Leg) {
-        let (leg, way) = match self.resolve(tables, leg, &layers.key, destination) {
+        let (leg, way) = match self.resolve(tables, leg, layers, destination) {
             Ok(resolved) => resolved,
             Err(reason) => return (Verdict::Drop(reason), leg),
         };
@@ -158,27 +162,32 @@ impl State {
         if packet.set_len(layers.end).is_err() {
             return (Verdict::Drop(DropReason::NoRoom), leg);
         }
-        let (mac, port) = match way {
-            Way::Known(mac) => match tables.egress_port(leg.vlan, mac, || flow_hash(&layers.key)) {
-                Some(port) => (mac, Some(port)),
-                None => return (Verdict::Drop(DropReason::PortDown), leg),
-            },
-            // The worker fills in the MAC address and finds the port once it is known.
-            Way::Wait(_) => (MacAddr::ZERO, None),
-        };
-        let inserts = port.is_some_and(|port| tables.inserts_tag(port));
         let kind = net::emit::ethertype_of(layers.network);
+        let (l3, source, encap) = (layers.l3, vlan.mac, vlan.encap);
+        let mac = match way {
+            Way::Known(mac) => mac,
+            Way::Wait(mut held) => {
+                // Without destination for now; written anew when the neighbour is known.
+                let header = packet.set_ethernet(l3, MacAddr::ZERO, source, encap, kind, false);
+                let Ok(l3) = header else {
+                    return (Verdict::Drop(DropReason::NoRoom), leg);
+                };
+                held.l3 = u16::try_from(l3).unwrap_or(u16::MAX);
+                return (Verdict::Hold(held, step), leg);
+            }
+        };
+        let Some(port) = tables.egress_port(leg.vlan, mac, || flow_hash(&layers.key)) else {
+            return (Verdict::Drop(DropReason::PortDown), leg);
+        };
+        let inserts = tables.inserts_tag(port);
         if packet
-            .set_ethernet(layers.l3, mac, vlan.mac, vlan.encap, kind, inserts)
+            .set_ethernet(l3, mac, source, encap, kind, inserts)
             .is_err()
         {
             return (Verdict::Drop(DropReason::NoRoom), leg);
         }
-        match (way, port) {
-            (Way::Wait(held), _) => (Verdict::Hold(held, step), leg),
-            (Way::Known(_), Some(port)) => (Verdict::Transmit(port, step), leg),
-            (Way::Known(_), None) => (Verdict::Drop(DropReason::PortDown), leg),
-        }
+        packet.pad();
+        (Verdict::Transmit(port, step), leg)
     }
 
     /// Finds the station that `leg` leads to.
@@ -186,7 +195,7 @@ impl State {
         &mut self,
         tables: &Tables,
         mut leg: Leg,
-        key: &FlowKey,
+        layers: &Layers,
         destination: &Addr,
     ) -> Result<(Leg, Way), DropReason> {
         let mut resolution = match leg.next {
@@ -212,14 +221,8 @@ impl State {
         }
         match resolution {
             Resolution::Reachable(mac) => Ok((leg, Way::Known(mac))),
-            Resolution::Failed => {
-                // Asked again by the resolver when its hold-down is over.
-                self.tell(Event::Needed {
-                    vlan: leg.vlan,
-                    addr: next_hop,
-                });
-                Err(DropReason::NeighborUnreachable)
-            }
+            // The resolver forgets it when its hold-down is over; then it is asked for again.
+            Resolution::Failed => Err(DropReason::NeighborUnreachable),
             Resolution::Pending | Resolution::Stale => {
                 self.tell(Event::Needed {
                     vlan: leg.vlan,
@@ -231,7 +234,9 @@ impl State {
                         vlan: leg.vlan,
                         neighbor,
                         next_hop,
-                        flow_hash: flow_hash(key),
+                        flow_hash: flow_hash(&layers.key),
+                        l3: 0,
+                        ethertype: net::emit::ethertype_of(layers.network),
                     }),
                 ))
             }
@@ -247,39 +252,61 @@ enum Way {
     Wait(Held),
 }
 
-fn fate(tables: &Tables, data: &FlowData) -> Fate {
+fn fate(tables: &Tables, flow: &Flow<FlowData>) -> Fate {
+    let data = flow.data();
     let Some(virtual_server) = tables.virtual_servers.get(data.virtual_server) else {
         return Fate::Reset;
     };
-    let serves = tables
+    // Replies to a translated source that is no longer ours would not come back to us; nor may we
+    // speak as whoever has the address now.
+    let source = &flow.reply().dst;
+    if *source != flow.original().src
+        && tables.owned.get(data.original.vlan, source) != Some(Owner::SelfIp)
+    {
+        return Fate::Reset;
+    }
+    let member = tables
         .pools
         .member(data.member)
-        .is_some_and(|(pool, member)| {
-            pool.id() == virtual_server.pool && member.state != MemberState::Down
-        });
-    if serves {
-        return Fate::Keep;
-    }
-    match virtual_server.down_action {
-        DownAction::None => Fate::Keep,
-        DownAction::Reject => Fate::Reset,
-        DownAction::Drop => Fate::Forget,
-        DownAction::Reselect => Fate::Reselect,
+        .filter(|(pool, _)| pool.id() == virtual_server.pool)
+        .map(|(_, member)| member.state);
+    match (member, virtual_server.down_action) {
+        // A datagram flow does not notice that its server is gone, and its address may soon be
+        // another pod's.
+        (None, DownAction::None) if flow.original().proto == IpProto::UDP => Fate::Reselect,
+        (Some(MemberState::Up | MemberState::Draining), _) | (_, DownAction::None) => Fate::Keep,
+        (_, DownAction::Reject) => Fate::Reset,
+        (_, DownAction::Drop) => Fate::Forget,
+        (_, DownAction::Reselect) => Fate::Reselect,
     }
 }
 
-/// Stamps a flow with the new configuration. Routed next hops are looked up anew; a last hop stays,
-/// for it does not come from the configuration, unless the VLAN it was on is gone: then the routes
-/// say where its station's addresses are now.
+/// Stamps a flow with the new configuration. Routed next hops are looked up anew; a last hop stays
+/// as long as its VLAN is there and wants it, for it does not come from the configuration.
 fn recheck(tables: &Tables, data: &mut FlowData) {
     data.generation = tables.generation;
     for leg in [&mut data.original, &mut data.reply] {
-        let stays = match leg.next {
-            NextHop::LastHop(_) => tables.vlans.get(leg.vlan).is_some(),
-            NextHop::Neighbor(_) | NextHop::Unresolved => false,
-        };
+        let stays = matches!(leg.next, NextHop::LastHop(_))
+            && tables
+                .vlans
+                .get(leg.vlan)
+                .is_some_and(|vlan| vlan.auto_lasthop);
         if !stays {
             leg.next = NextHop::Unresolved;
         }
+    }
+}
+
+/// The client's last hop has another MAC address now, or its packets come by another VLAN: replies
+/// follow (the other router of a pair took over).
+fn follow_last_hop(data: &mut FlowData, arrival: &Arrival<'_>) {
+    if let NextHop::LastHop(mac) = data.reply.next
+        && arrival.vlan.auto_lasthop
+        && (mac != arrival.source_mac || data.reply.vlan != arrival.vlan.index)
+    {
+        data.reply = Leg {
+            vlan: arrival.vlan.index,
+            next: NextHop::LastHop(arrival.source_mac),
+        };
     }
 }

@@ -127,7 +127,7 @@ impl Pipeline {
     ) -> Self {
         let mut selector = lb::Selector::new(config.worker, config.seed);
         selector.refresh(&tables.pools);
-        counters.generation.set(tables.generation);
+        counters.generation.publish(tables.generation);
         Self {
             tables,
             state: State {
@@ -155,7 +155,10 @@ impl Pipeline {
     pub fn refresh(&mut self, publisher: &crate::tables::Publisher) {
         if publisher.refresh(&mut self.tables) {
             self.state.selector.refresh(&self.tables.pools);
-            self.state.counters.generation.set(self.tables.generation);
+            self.state
+                .counters
+                .generation
+                .publish(self.tables.generation);
         }
     }
 
@@ -259,6 +262,11 @@ impl State {
 
     /// Sends an event to the control thread; a full ring loses it, and a later frame repeats it.
     fn tell(&self, event: Event) {
+        // Each packet to an unknown neighbour asks for it; the answers share the ring and go first.
+        let asks = matches!(event, Event::Needed { .. });
+        if asks && self.events.len() > self.events.capacity() / 2 {
+            return;
+        }
         if self.events.push(event).is_err() {
             self.counters.events_lost_total.add(1);
         }

@@ -1,7 +1,7 @@
 //! Packets without a flow: virtual server, member, route, translation; the flow is inserted last,
 //! when every step agreed, so a refusal leaves nothing behind.
 
-use conntrack::{InsertError, NewFlow, Timeouts};
+use conntrack::{EndReason, InsertError, NewFlow, Timeouts};
 use lb::{Snat, VirtualServer};
 use net::header::tcp_flags;
 use net::{Addr, Deltas, FlowKey, IpProto, Layers, Packet};
@@ -35,8 +35,8 @@ impl State {
         let listening = tables
             .virtual_servers
             .lookup(key.proto, &key.dst, key.dport(), arrival.vlan.index)
-            // A wildcard does not take what is meant for ourselves.
-            .filter(|vs| owner != Some(Owner::SelfIp) || vs.destination.is_host());
+            // A wildcard does not take what is meant for ourselves, by whichever VLAN it comes.
+            .filter(|vs| vs.destination.is_host() || !tables.self_ips.contains(&key.dst));
         if let Some(virtual_server) = listening {
             return self.for_virtual_server(tables, arrival, packet, layers, virtual_server);
         }
@@ -167,7 +167,12 @@ impl State {
         }
         self.counters.flows_opened_total.add(1);
         self.counters.flows.set(self.flows.len() as u64);
-        Ok(self.translate(tables, arrival, packet, layers, id, FlowStep::Opened))
+        let verdict = self.translate(tables, arrival, packet, layers, id, FlowStep::Opened);
+        // What could not be sent on has opened nothing: the next attempt chooses anew.
+        if matches!(verdict, Verdict::Drop(_)) {
+            self.end_flow(tables, id, EndReason::Removed);
+        }
+        Ok(verdict)
     }
 }
 
@@ -193,5 +198,11 @@ fn timeouts(virtual_server: &VirtualServer) -> Timeouts {
     } else {
         Timeouts::udp()
     };
-    base.with_idle(virtual_server.idle_timeout)
+    let base = base.with_idle(virtual_server.idle_timeout);
+    // Traffic that is never answered, such as syslog, is traffic all the same.
+    if virtual_server.proto == IpProto::UDP {
+        base.with_opening(virtual_server.idle_timeout)
+    } else {
+        base
+    }
 }

@@ -161,7 +161,7 @@ fn a_neighbor_is_one_station_on_the_link() {
 fn no_lockdown_allows_all_and_a_lockdown_only_what_it_lists() {
     let mut v = vlan(1, 100);
     assert!(v.allows(IpProto::TCP, L4Port(22)));
-    v.allowed_services = vec![
+    v.allowed_services = Some(vec![
         AllowedService {
             proto: Some(IpProto::TCP),
             port: Some(L4Port(179)),
@@ -174,7 +174,7 @@ fn no_lockdown_allows_all_and_a_lockdown_only_what_it_lists() {
             proto: None,
             port: Some(L4Port(3784)),
         },
-    ];
+    ]);
     for (proto, port, allowed) in [
         (IpProto::TCP, 179, true),
         (IpProto::TCP, 22, false),

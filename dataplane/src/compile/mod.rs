@@ -4,86 +4,21 @@
 //! outlive generations, so that a VLAN, virtual server or member that is still there keeps its
 //! index, and with it its live flows and counters.
 
+mod names;
+mod services;
+
 use std::sync::Arc;
 
-use config::{AllowedProtocol, Config, Encap as ConfigEncap, LbMethod, ListenScope, Protocol};
-use config::{ServiceDownAction, Snat as ConfigSnat, TrunkHash};
-use lb::{
-    DownAction, Listen, Member, MemberState, Method, Pool, Pools, Registry, Snat, VirtualServer,
-    VirtualServers, VlanSet,
-};
-use net::{Addr, Encap, IpPrefix, IpProto, PortId, VlanIndex};
-use std::collections::HashMap;
+use config::{AllowedProtocol, Config, Encap as ConfigEncap, ObjectKey, TrunkHash};
+use lb::VlanSet;
+use net::{Encap, IpPrefix, IpProto, PortId};
 use vlan::{AllowedService, Owned, Owner, SelfIp, Vlan};
 
-use crate::counters::ServiceStats;
+pub use names::Names;
+
 use crate::egress::{Egress, Links, Stations};
 use crate::routes::{Route, Routes};
 use crate::tables::{PortInfo, Tables};
-
-/// What one generation hands to the next: the index of everything that has a name.
-#[derive(Debug)]
-pub struct Names {
-    workers: usize,
-    generation: u64,
-    vlans: HashMap<String, VlanIndex>,
-    registry: Registry,
-    virtual_server_stats: Vec<Arc<ServiceStats>>,
-    member_stats: Vec<Arc<ServiceStats>>,
-}
-
-impl Names {
-    /// No names yet, for `workers` workers.
-    pub fn new(workers: usize) -> Self {
-        Self {
-            workers,
-            generation: 0,
-            vlans: HashMap::new(),
-            registry: Registry::new(),
-            virtual_server_stats: Vec::new(),
-            member_stats: Vec::new(),
-        }
-    }
-
-    /// Gives back the identities that `tables` do not name and no flow uses. To be called only while
-    /// every worker uses `tables`: then no flow to them can be opened any more.
-    pub fn forget_unused(&mut self, tables: &Tables) {
-        let (virtual_servers, members) = (&mut self.virtual_server_stats, &mut self.member_stats);
-        let workers = self.workers;
-        // A number that is given back may be given to another name: its counters start anew.
-        let keep = |used: bool, stats: &mut Vec<Arc<ServiceStats>>, index: usize| {
-            let keep = used
-                || stats
-                    .get(index)
-                    .is_some_and(|s| s.totals().connections != 0);
-            if !keep && let Some(slot) = stats.get_mut(index) {
-                *slot = Arc::new(ServiceStats::new(workers));
-            }
-            keep
-        };
-        // A pool lives as long as one of its members serves a flow.
-        self.registry.retain(
-            |id| {
-                keep(
-                    tables.virtual_servers.get(id).is_some(),
-                    virtual_servers,
-                    id.index(),
-                )
-            },
-            |_| true,
-            |id| keep(tables.pools.member(id).is_some(), members, id.index()),
-        );
-    }
-
-    fn vlan(&mut self, name: &str) -> Option<VlanIndex> {
-        if let Some(index) = self.vlans.get(name) {
-            return Some(*index);
-        }
-        let index = VlanIndex(u16::try_from(self.vlans.len()).ok()?);
-        self.vlans.insert(name.to_owned(), index);
-        Some(index)
-    }
-}
 
 /// What `compile` has to know besides the configuration.
 #[derive(Debug, Clone)]
@@ -126,6 +61,24 @@ pub enum CompileError {
         /// What that port can do, octets.
         limit: u16,
     },
+    /// An object names a VLAN that could not be programmed.
+    #[error("VLAN \"{vlan}\" is not programmed here")]
+    VlanMissing {
+        /// The object.
+        object: ObjectKey,
+        /// What it names.
+        vlan: String,
+    },
+    /// A static route to a prefix that is on the link of a VLAN.
+    #[error("{destination} is on the link of VLAN \"{vlan}\", which goes before a static route")]
+    OnLink {
+        /// The route.
+        object: ObjectKey,
+        /// Where it leads.
+        destination: IpPrefix,
+        /// The VLAN whose self IP's prefix it is.
+        vlan: String,
+    },
     /// The VLAN does not go together with the others on these ports.
     #[error("{reason}")]
     Vlan {
@@ -143,11 +96,17 @@ pub fn compile(
     names: &mut Names,
 ) -> (Tables, Vec<CompileError>) {
     let mut errors = Vec::new();
-    names.generation += 1;
+    let generation = names.next_generation();
     let vlans = compile_vlans(config, surroundings, names, &mut errors);
     let mut owned = Owned::of_table(&vlans);
-    let routes = compile_routes(config, &vlans);
-    let (virtual_servers, pools) = compile_services(config, &vlans, names);
+    let self_ips = owned
+        .iter()
+        .filter(|(_, _, owner)| *owner == Owner::SelfIp)
+        .map(|(_, addr, _)| addr)
+        .collect();
+    let routes = compile_routes(config, &vlans, &mut errors);
+    let standby = standby(config, &vlans);
+    let (virtual_servers, pools) = services::compile(config, &vlans, &standby, names, &mut errors);
     for server in &virtual_servers {
         if server.destination.is_host() {
             for vlan in vlans.iter().filter(|vlan| server.listen.hears(vlan.index)) {
@@ -155,21 +114,38 @@ pub fn compile(
             }
         }
     }
+    let (virtual_server_stats, member_stats) = names.stats();
     let tables = Tables {
-        generation: names.generation,
+        generation,
         ports: Arc::clone(&surroundings.ports),
         links: surroundings.links.clone(),
         stations: surroundings.stations.clone(),
         egress: compile_egress(config, &vlans),
         vlans,
         owned,
+        self_ips,
         routes,
         virtual_servers,
         pools,
-        virtual_server_stats: names.virtual_server_stats.clone(),
-        member_stats: names.member_stats.clone(),
+        virtual_server_stats,
+        member_stats,
     };
     (tables, errors)
+}
+
+/// The VLANs on which this replica has no self IP though others have: it stays standby there, or it
+/// would claim the addresses of the replicas that serve them.
+fn standby(config: &Config, vlans: &vlan::Table) -> VlanSet {
+    let mut standby = VlanSet::new();
+    for vlan in vlans.iter().filter(|vlan| vlan.self_ips.is_empty()) {
+        if config
+            .vlan(&vlan.name)
+            .is_some_and(|wanted| wanted.subnets().next().is_some())
+        {
+            standby.insert(vlan.index);
+        }
+    }
+    standby
 }
 
 fn compile_vlans(
@@ -238,12 +214,13 @@ fn compile_vlans(
                 .collect(),
             internal: wanted.internal,
             auto_lasthop: wanted.auto_lasthop.is_on(),
-            allowed_services: wanted
-                .allowed_services
-                .iter()
-                .flatten()
-                .flat_map(|service| allowed(service.protocol, service.port))
-                .collect(),
+            // An empty list allows nothing, no list everything.
+            allowed_services: wanted.allowed_services.as_ref().map(|services| {
+                services
+                    .iter()
+                    .flat_map(|s| allowed(s.protocol, s.port))
+                    .collect()
+            }),
         });
     }
     if let Ok(table) = vlan::Table::new(vlans.clone()) {
@@ -310,7 +287,7 @@ fn allowed(protocol: AllowedProtocol, port: net::L4Port) -> Vec<AllowedService> 
     }
 }
 
-fn compile_routes(config: &Config, vlans: &vlan::Table) -> Routes {
+fn compile_routes(config: &Config, vlans: &vlan::Table, errors: &mut Vec<CompileError>) -> Routes {
     let mut routes = Routes::new();
     for vlan in vlans {
         for own in &vlan.self_ips {
@@ -324,116 +301,33 @@ fn compile_routes(config: &Config, vlans: &vlan::Table) -> Routes {
         }
     }
     for wanted in &config.routes {
-        if let Some(vlan) = vlans.iter().find(|vlan| vlan.name == wanted.vlan) {
-            let route = Route {
-                vlan: vlan.index,
-                gateway: Some(wanted.gateway),
-            };
-            routes.insert(wanted.destination, route);
+        let Some(vlan) = vlans.iter().find(|vlan| vlan.name == wanted.vlan) else {
+            errors.push(CompileError::VlanMissing {
+                object: wanted.object.clone(),
+                vlan: wanted.vlan.clone(),
+            });
+            continue;
+        };
+        let on_link = |vlan: &&Vlan| {
+            vlan.self_ips
+                .iter()
+                .any(|own| own.prefix == wanted.destination)
+        };
+        if let Some(vlan) = vlans.iter().find(on_link) {
+            errors.push(CompileError::OnLink {
+                object: wanted.object.clone(),
+                destination: wanted.destination,
+                vlan: vlan.name.clone(),
+            });
+            continue;
         }
+        let route = Route {
+            vlan: vlan.index,
+            gateway: Some(wanted.gateway),
+        };
+        routes.insert(wanted.destination, route);
     }
     routes
-}
-
-fn compile_services(
-    config: &Config,
-    vlans: &vlan::Table,
-    names: &mut Names,
-) -> (VirtualServers, Pools) {
-    let mut servers = Vec::with_capacity(config.virtual_servers.len());
-    let mut pools: HashMap<String, Pool> = HashMap::new();
-    for wanted in &config.virtual_servers {
-        let family = family_of(&wanted.destination);
-        let method = match wanted.method {
-            LbMethod::RoundRobin | LbMethod::RatioMember => Method::RoundRobin,
-            LbMethod::LeastConnMember | LbMethod::RatioLeastConnMember => Method::LeastConnections,
-            LbMethod::SourceAddrHash => Method::SourceAddressHash,
-        };
-        let pool_name = format!("{} {} {family}", wanted.pool.key, wanted.pool.key.protocol);
-        let pool_id = names.registry.pool(&pool_name);
-        let pool = pools.entry(pool_name).or_insert_with_key(|name| {
-            let members = wanted.pool.members.iter().map(|member| Member {
-                id: names.registry.member(pool_id, member.addr, member.port),
-                addr: member.addr,
-                port: member.port,
-                state: match (member.ready, member.draining) {
-                    (true, _) => MemberState::Up,
-                    (false, true) => MemberState::Draining,
-                    (false, false) => MemberState::Down,
-                },
-            });
-            Pool::new(pool_id, name.as_str(), members.collect())
-        });
-        if method == Method::SourceAddressHash {
-            *pool = pool.clone().with_maglev();
-        }
-        for member in pool.members() {
-            grow(&mut names.member_stats, member.id.index(), names.workers);
-        }
-        let name = format!("{} {family}", wanted.name);
-        let key = format!("{} {} {family}", wanted.object.path(), wanted.protocol);
-        let id = names.registry.virtual_server(&key);
-        grow(&mut names.virtual_server_stats, id.index(), names.workers);
-        servers.push(VirtualServer {
-            id,
-            name,
-            proto: match wanted.protocol {
-                Protocol::Tcp => IpProto::TCP,
-                Protocol::Udp => IpProto::UDP,
-            },
-            destination: wanted.destination,
-            port: wanted.port,
-            // Without a ready endpoint it listens nowhere, but flows it has still find it.
-            listen: if wanted.is_live() {
-                listen(&wanted.listen, vlans)
-            } else {
-                Listen::Only(VlanSet::new())
-            },
-            pool: pool_id,
-            method,
-            snat: match wanted.snat {
-                ConfigSnat::None => Snat::None,
-                ConfigSnat::Automap => Snat::Automap,
-            },
-            idle_timeout: wanted.idle_timeout,
-            down_action: match wanted.service_down_action {
-                ServiceDownAction::None => DownAction::None,
-                ServiceDownAction::Reject => DownAction::Reject,
-                ServiceDownAction::Drop => DownAction::Drop,
-                ServiceDownAction::Reselect => DownAction::Reselect,
-            },
-        });
-    }
-    let mut pools: Vec<Pool> = pools.into_values().collect();
-    pools.sort_by_key(Pool::id);
-    (VirtualServers::new(servers), Pools::new(pools))
-}
-
-fn grow(stats: &mut Vec<Arc<ServiceStats>>, index: usize, workers: usize) {
-    while stats.len() <= index {
-        stats.push(Arc::new(ServiceStats::new(workers)));
-    }
-}
-
-fn listen(scope: &ListenScope, vlans: &vlan::Table) -> Listen {
-    match scope {
-        ListenScope::AllVlans => Listen::All,
-        ListenScope::Vlans(_) => {
-            let mut set = VlanSet::new();
-            for vlan in vlans.iter().filter(|vlan| scope.contains(&vlan.name)) {
-                set.insert(vlan.index);
-            }
-            Listen::Only(set)
-        }
-    }
-}
-
-fn family_of(prefix: &IpPrefix) -> &'static str {
-    if Addr::from(prefix.addr()).is_v4() {
-        "IPv4"
-    } else {
-        "IPv6"
-    }
 }
 
 /// The port that a name such as `1.1` means, whether or not it exists.

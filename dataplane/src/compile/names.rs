@@ -1,0 +1,125 @@
+//! Identity over configuration generations: the index of everything that has a name, and its counters.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use lb::{MemberId, PoolId, Registry, VirtualServerId};
+use net::{L4Port, VlanIndex};
+
+use crate::counters::ServiceStats;
+use crate::tables::Tables;
+
+/// What one generation hands to the next: the index of everything that has a name.
+#[derive(Debug)]
+pub struct Names {
+    workers: usize,
+    generation: u64,
+    vlans: HashMap<String, VlanIndex>,
+    registry: Registry,
+    virtual_server_stats: Vec<Arc<ServiceStats>>,
+    member_stats: Vec<Arc<ServiceStats>>,
+    /// The pool of each member, by member id.
+    pool_of: Vec<PoolId>,
+}
+
+impl Names {
+    /// No names yet, for `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            generation: 0,
+            vlans: HashMap::new(),
+            registry: Registry::new(),
+            virtual_server_stats: Vec::new(),
+            member_stats: Vec::new(),
+            pool_of: Vec::new(),
+        }
+    }
+
+    /// Gives back the identities that `tables` do not name and no flow uses. To be called only while
+    /// every worker uses `tables`: then no flow to them can be opened any more.
+    pub fn forget_unused(&mut self, tables: &Tables) {
+        let serves = |stats: &[Arc<ServiceStats>], index: usize| {
+            stats
+                .get(index)
+                .is_some_and(|stats| stats.totals().connections != 0)
+        };
+        let members = &mut self.member_stats;
+        // A pool lives as long as one of its members serves a flow.
+        let busy_pools: HashSet<PoolId> = self
+            .pool_of
+            .iter()
+            .enumerate()
+            .filter(|(member, _)| serves(members, *member))
+            .map(|(_, pool)| *pool)
+            .collect();
+        let (virtual_servers, workers) = (&mut self.virtual_server_stats, self.workers);
+        // A number that is given back may be given to another name: its counters start anew.
+        let keep = |used: bool, stats: &mut Vec<Arc<ServiceStats>>, index: usize| {
+            let keep = used || serves(stats, index);
+            if !keep && let Some(slot) = stats.get_mut(index) {
+                *slot = Arc::new(ServiceStats::new(workers));
+            }
+            keep
+        };
+        self.registry.retain(
+            |id| {
+                keep(
+                    tables.virtual_servers.get(id).is_some(),
+                    virtual_servers,
+                    id.index(),
+                )
+            },
+            |id| tables.pools.get(id).is_some() || busy_pools.contains(&id),
+            |id| keep(tables.pools.member(id).is_some(), members, id.index()),
+        );
+    }
+
+    pub(super) fn next_generation(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
+    }
+
+    /// The counters of every virtual server and member, by their ids.
+    pub(super) fn stats(&self) -> (Vec<Arc<ServiceStats>>, Vec<Arc<ServiceStats>>) {
+        (self.virtual_server_stats.clone(), self.member_stats.clone())
+    }
+
+    pub(super) fn virtual_server(&mut self, name: &str) -> VirtualServerId {
+        let id = self.registry.virtual_server(name);
+        grow(&mut self.virtual_server_stats, id.index(), self.workers);
+        id
+    }
+
+    pub(super) fn pool(&mut self, name: &str) -> PoolId {
+        self.registry.pool(name)
+    }
+
+    pub(super) fn member(&mut self, pool: PoolId, addr: IpAddr, port: L4Port) -> MemberId {
+        let id = self.registry.member(pool, addr, port);
+        grow(&mut self.member_stats, id.index(), self.workers);
+        if self.pool_of.len() <= id.index() {
+            self.pool_of.resize(id.index() + 1, pool);
+        }
+        if let Some(slot) = self.pool_of.get_mut(id.index()) {
+            *slot = pool;
+        }
+        id
+    }
+
+    pub(super) fn vlan(&mut self, name: &str) -> Option<VlanIndex> {
+        if let Some(index) = self.vlans.get(name) {
+            return Some(*index);
+        }
+        let index = VlanIndex(u16::try_from(self.vlans.len()).ok()?);
+        self.vlans.insert(name.to_owned(), index);
+        Some(index)
+    }
+}
+
+fn grow(stats: &mut Vec<Arc<ServiceStats>>, index: usize, workers: usize) {
+    while stats.len() <= index {
+        stats.push(Arc::new(ServiceStats::new(workers)));
+    }
+}
