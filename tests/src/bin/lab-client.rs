@@ -84,17 +84,13 @@ fn main() -> ExitCode {
             attempts,
         } => (
             count,
-            (0..count)
-                .map(|index| {
-                    udp(
-                        target,
-                        index,
-                        size,
-                        Duration::from_millis(timeout_ms),
-                        attempts,
-                    )
-                })
-                .collect(),
+            datagrams(
+                target,
+                count,
+                size,
+                Duration::from_millis(timeout_ms),
+                attempts,
+            ),
         ),
     };
     let (report, good) = summary(asked, &outcomes);
@@ -180,31 +176,44 @@ fn request(mut stream: &TcpStream) -> io::Result<String> {
     }
 }
 
-fn udp(
+/// Asks from one socket after another; all stay open, so that no two have the same port.
+fn datagrams(
     target: SocketAddr,
-    index: usize,
+    count: usize,
     size: usize,
     timeout: Duration,
     attempts: usize,
-) -> io::Result<String> {
-    let any = if target.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
-        "[::]:0"
-    };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(target)?;
-    socket.set_read_timeout(Some(timeout))?;
+) -> Vec<io::Result<String>> {
+    let mut open = Vec::new();
+    (0..count)
+        .map(|index| {
+            let any = if target.is_ipv4() {
+                "0.0.0.0:0"
+            } else {
+                "[::]:0"
+            };
+            let socket = UdpSocket::bind(any)?;
+            socket.connect(target)?;
+            socket.set_read_timeout(Some(timeout))?;
+            let answer = echo(&socket, index, size, attempts);
+            open.push(socket);
+            answer
+        })
+        .collect()
+}
+
+/// Sends one datagram, which must come back, and asks who sent it back.
+fn echo(socket: &UdpSocket, index: usize, size: usize, attempts: usize) -> io::Result<String> {
     let mut payload = vec![0; size];
     pattern::fill(index as u64 * 4096, &mut payload);
-    let echoed = exchange(&socket, &payload, attempts)?;
+    let echoed = exchange(socket, &payload, attempts)?;
     if echoed != payload {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "the echo differs from what was sent",
         ));
     }
-    let name = exchange(&socket, b"whoami", attempts)?;
+    let name = exchange(socket, b"whoami", attempts)?;
     String::from_utf8(name).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
