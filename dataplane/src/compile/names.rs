@@ -40,39 +40,32 @@ impl Names {
     /// Gives back the identities that `tables` do not name and no flow uses. To be called only while
     /// every worker uses `tables`: then no flow to them can be opened any more.
     pub fn forget_unused(&mut self, tables: &Tables) {
-        let serves = |stats: &[Arc<ServiceStats>], index: usize| {
-            stats
-                .get(index)
-                .is_some_and(|stats| stats.totals().connections != 0)
-        };
-        let members = &mut self.member_stats;
+        let workers = self.workers;
+        let used: HashSet<usize> = tables
+            .virtual_servers
+            .iter()
+            .map(|server| server.id.index())
+            .collect();
+        forget(&mut self.virtual_server_stats, &used, workers);
+        let used: HashSet<usize> = tables
+            .pools
+            .iter()
+            .flat_map(|pool| pool.members().iter().map(|member| member.id.index()))
+            .collect();
+        forget(&mut self.member_stats, &used, workers);
         // A pool lives as long as one of its members serves a flow.
         let busy_pools: HashSet<PoolId> = self
             .pool_of
             .iter()
             .enumerate()
-            .filter(|(member, _)| serves(members, *member))
+            .filter(|(member, _)| serves(&self.member_stats, *member))
             .map(|(_, pool)| *pool)
             .collect();
-        let (virtual_servers, workers) = (&mut self.virtual_server_stats, self.workers);
-        // A number that is given back may be given to another name: its counters start anew.
-        let keep = |used: bool, stats: &mut Vec<Arc<ServiceStats>>, index: usize| {
-            let keep = used || serves(stats, index);
-            if !keep && let Some(slot) = stats.get_mut(index) {
-                *slot = Arc::new(ServiceStats::new(workers));
-            }
-            keep
-        };
+        let (virtual_servers, members) = (&self.virtual_server_stats, &self.member_stats);
         self.registry.retain(
-            |id| {
-                keep(
-                    tables.virtual_servers.get(id).is_some(),
-                    virtual_servers,
-                    id.index(),
-                )
-            },
+            |id| tables.virtual_servers.get(id).is_some() || serves(virtual_servers, id.index()),
             |id| tables.pools.get(id).is_some() || busy_pools.contains(&id),
-            |id| keep(tables.pools.member(id).is_some(), members, id.index()),
+            |id| tables.pools.member(id).is_some() || serves(members, id.index()),
         );
     }
 
@@ -115,6 +108,25 @@ impl Names {
         let index = VlanIndex(u16::try_from(self.vlans.len()).ok()?);
         self.vlans.insert(name.to_owned(), index);
         Some(index)
+    }
+}
+
+/// Whether a flow names the virtual server or member.
+fn serves(stats: &[Arc<ServiceStats>], index: usize) -> bool {
+    stats
+        .get(index)
+        .is_some_and(|stats| stats.totals().connections != 0)
+}
+
+/// A number that is given back may be given to another name: its counters start anew.
+fn forget(stats: &mut [Arc<ServiceStats>], used: &HashSet<usize>, workers: usize) {
+    for index in 0..stats.len() {
+        if !used.contains(&index)
+            && !serves(stats, index)
+            && let Some(slot) = stats.get_mut(index)
+        {
+            *slot = Arc::new(ServiceStats::new(workers));
+        }
     }
 }
 

@@ -56,6 +56,9 @@ impl State {
                     self.end_flow(tables, id, EndReason::Removed);
                     return Verdict::Drop(DropReason::FlowGone);
                 }
+                // A last answer of the member that is gone still reaches its client; the client's next
+                // packet goes to another.
+                Fate::Reselect if direction == Direction::Reply => {}
                 Fate::Reselect => {
                     self.end_flow(tables, id, EndReason::Removed);
                     return self.without_flow(tables, arrival, packet, layers);
