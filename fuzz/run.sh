@@ -18,7 +18,8 @@ fi
 if [[ ${1:-} == all ]]; then
     for target in $(./run.sh list); do
         echo "fuzz: $target for ${FUZZ_SECONDS:-60} s"
-        ./run.sh "$target" -max_total_time="${FUZZ_SECONDS:-60}" -verbosity=0
+        ./run.sh "$target" -max_total_time="${FUZZ_SECONDS:-60}" -verbosity=0 2>&1 \
+            | sed -u '/^###### Recommended dictionary/,/^###### End of recommended/d'
     done
     exit
 fi
