@@ -211,6 +211,22 @@ int shim_mac(uint16_t port, uint8_t out[6])
 	return err;
 }
 
+int shim_mac_add(uint16_t port, const uint8_t mac[6])
+{
+	struct rte_ether_addr addr;
+
+	memcpy(addr.addr_bytes, mac, sizeof(addr.addr_bytes));
+	return rte_eth_dev_mac_addr_add(port, &addr, 0);
+}
+
+int shim_mac_remove(uint16_t port, const uint8_t mac[6])
+{
+	struct rte_ether_addr addr;
+
+	memcpy(addr.addr_bytes, mac, sizeof(addr.addr_bytes));
+	return rte_eth_dev_mac_addr_remove(port, &addr);
+}
+
 int shim_link(uint16_t port, struct shim_link *out)
 {
 	struct rte_eth_link link;

@@ -188,6 +188,9 @@ int shim_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t desc, int socket
 			uint64_t offloads);
 int shim_adjust_descriptors(uint16_t port, uint16_t *rx, uint16_t *tx);
 int shim_mac(uint16_t port, uint8_t out[6]);
+/* One more address whose frames are taken in, or no longer. */
+int shim_mac_add(uint16_t port, const uint8_t mac[6]);
+int shim_mac_remove(uint16_t port, const uint8_t mac[6]);
 int shim_link(uint16_t port, struct shim_link *out);
 int shim_stats(uint16_t port, struct shim_stats *out);
 /* Fills up to `n`; returns how many there are, or a negative errno. */

@@ -198,6 +198,20 @@ pub(crate) fn netdev_is_running(name: &str) -> Option<bool> {
 }
 
 fn netdev_flags(name: &str) -> Option<i32> {
+    let answer = ask_netdev(name, libc::SIOCGIFFLAGS)?;
+    // SAFETY: the kernel has filled in the flags.
+    Some(i32::from(unsafe { answer.ifr_ifru.ifru_flags }))
+}
+
+/// The MTU of a kernel interface, octets; `None` if that cannot be found out.
+pub(crate) fn netdev_mtu(name: &str) -> Option<u32> {
+    let answer = ask_netdev(name, libc::SIOCGIFMTU)?;
+    // SAFETY: the kernel has filled in the MTU.
+    u32::try_from(unsafe { answer.ifr_ifru.ifru_mtu }).ok()
+}
+
+/// Puts one question about an interface to the kernel.
+fn ask_netdev(name: &str, question: libc::Ioctl) -> Option<libc::ifreq> {
     // SAFETY: an all-zero ifreq is a valid one.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.len() >= request.ifr_name.len() {
@@ -206,16 +220,16 @@ fn netdev_flags(name: &str) -> Option<i32> {
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = libc::c_char::from_ne_bytes([from]);
     }
-    // SAFETY: plain system calls; the request outlives the ioctl, which fills its flags, and the
-    // socket is closed on the only way out.
+    // SAFETY: plain system calls; the request outlives the ioctl, which fills in its answer, and
+    // the socket is closed on the only way out.
     unsafe {
         let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
         if socket < 0 {
             return None;
         }
-        let done = libc::ioctl(socket, libc::SIOCGIFFLAGS, &raw mut request);
+        let done = libc::ioctl(socket, question, &raw mut request);
         libc::close(socket);
-        (done == 0).then(|| i32::from(request.ifr_ifru.ifru_flags))
+        (done == 0).then_some(request)
     }
 }
 

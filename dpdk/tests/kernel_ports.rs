@@ -190,6 +190,21 @@ fn the_link_of_a_packet_socket_is_that_of_its_interface() {
 }
 
 #[test]
+fn the_mtu_of_the_interface_below_is_known() {
+    if !own_namespace() {
+        return;
+    }
+    veth(1400);
+    let pool = pool("mtu");
+    let (a, _rx, _tx) = open("af_packet:tmm-a", &pool);
+    assert_eq!(a.netdev_mtu(), Some(1400));
+    run("ip link set tmm-a mtu 3000");
+    assert_eq!(a.netdev_mtu(), Some(3000));
+    let (loop_, _rx, _tx) = open("ring:mtu", &pool);
+    assert_eq!(loop_.netdev_mtu(), None);
+}
+
+#[test]
 fn several_packet_sockets_share_an_interface() {
     if !own_namespace() {
         return;

@@ -263,6 +263,15 @@ impl EthPort {
         Ok(MacAddr(mac))
     }
 
+    /// MTU of the kernel interface below the port, in bytes: what is larger it does not send. `None`
+    /// for a port that is no such interface, or makes its own.
+    pub fn netdev_mtu(&self) -> Option<u32> {
+        match self.device().spec() {
+            PortSpec::AfPacket(netdev) | PortSpec::AfXdp(netdev) => preflight::netdev_mtu(netdev),
+            _ => None,
+        }
+    }
+
     /// The state of the link, without waiting for it.
     ///
     /// # Errors
@@ -381,6 +390,32 @@ impl EthPort {
                     sys::rte_eth_promiscuous_disable(id)
                 }
             }
+        })
+    }
+
+    /// Takes in frames for one more MAC address besides the device's own; for one it takes in
+    /// already, does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when the device has no such filter or no room in it, or refuses, as a virtual
+    /// function may be. The way out is [`set_promiscuous`](Self::set_promiscuous).
+    pub fn add_mac(&self, mac: MacAddr) -> Result<(), Error> {
+        let id = self.id();
+        self.device().call("adding a MAC address", || {
+            // SAFETY: the port exists; six bytes in.
+            unsafe { sys::shim_mac_add(id, mac.0.as_ptr()) }
+        })
+    }
+
+    /// Takes in frames for a MAC address no longer; for one it never took in, does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when the device refuses, or the address is its own.
+    pub fn remove_mac(&self, mac: MacAddr) -> Result<(), Error> {
+        let id = self.id();
+        self.device().call("removing a MAC address", || {
+            // SAFETY: the port exists; six bytes in.
+            unsafe { sys::shim_mac_remove(id, mac.0.as_ptr()) }
         })
     }
 
