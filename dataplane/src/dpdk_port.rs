@@ -1,9 +1,13 @@
 //! A port on one DPDK queue pair.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 use dpdk::{ChecksumStatus, Mbuf, Mempool, RxQueue, TxQueue};
 use net::{Packet, RxChecksum, RxMeta, Shape};
 
+use crate::counters::Counter;
+use crate::partial;
 use crate::port::{BURST, Burst, Frame, Port};
 
 /// An mbuf as the pipeline sees it.
@@ -40,11 +44,21 @@ impl Frame for DpdkFrame {
     }
 }
 
+/// Frames that a queue pair had to drop by itself, before or after the pipeline.
+#[derive(Debug, Default)]
+pub struct QueueCounters {
+    /// Received in several segments that do not fit into one buffer.
+    pub rx_segmented_packets: Counter,
+    /// Given to the device, which could never have sent them.
+    pub tx_rejected_packets: Counter,
+}
+
 /// One receive and one transmit queue of a port, for one worker.
 pub struct DpdkPort {
     rx: RxQueue,
     tx: TxQueue,
     pool: Mempool,
+    counters: Arc<QueueCounters>,
     received: ArrayVec<Mbuf, BURST>,
     sending: ArrayVec<Mbuf, BURST>,
 }
@@ -56,9 +70,15 @@ impl DpdkPort {
             rx,
             tx,
             pool,
+            counters: Arc::default(),
             received: ArrayVec::new(),
             sending: ArrayVec::new(),
         }
+    }
+
+    /// What the queues drop, for whoever shows it.
+    pub fn counters(&self) -> Arc<QueueCounters> {
+        Arc::clone(&self.counters)
     }
 }
 
@@ -76,10 +96,21 @@ impl Port for DpdkPort {
                 ip_checksum: checksum(flags.ip_checksum),
                 l4_checksum: checksum(flags.l4_checksum),
             };
-            // The pipeline works on one segment. A frame that does not fit into one is cut to its
-            // first, and its length then contradicts its IP header: a counted drop.
-            mbuf.linearize();
-            if into.try_push(DpdkFrame { mbuf, rx }).is_err() {
+            // The pipeline works on one segment: it would take the rest of a longer chain along
+            // unseen, with the checksums of all of it.
+            if !mbuf.linearize() {
+                self.counters.rx_segmented_packets.add(1);
+                continue;
+            }
+            let mut frame = DpdkFrame { mbuf, rx };
+            let ip_absent = flags.ip_checksum == ChecksumStatus::Absent;
+            let l4_absent = flags.l4_checksum == ChecksumStatus::Absent;
+            if ip_absent || l4_absent {
+                let mut packet = frame.packet();
+                partial::complete(&mut packet, ip_absent, l4_absent);
+                frame.rx = packet.rx;
+            }
+            if into.try_push(frame).is_err() {
                 break;
             }
         }
@@ -90,6 +121,9 @@ impl Port for DpdkPort {
         self.sending
             .extend(frames.drain(..).map(|frame| frame.mbuf));
         self.tx.tx_burst(&mut self.sending);
+        self.counters
+            .tx_rejected_packets
+            .set(self.tx.rejected_packets());
         // What was not sent goes back to the caller, in order.
         frames.extend(self.sending.drain(..).map(|mbuf| DpdkFrame {
             mbuf,
@@ -111,6 +145,7 @@ const fn checksum(status: ChecksumStatus) -> RxChecksum {
     match status {
         ChecksumStatus::Good => RxChecksum::Good,
         ChecksumStatus::Bad => RxChecksum::Bad,
+        // What is absent is filled in before anybody looks.
         ChecksumStatus::Unknown | ChecksumStatus::Absent => RxChecksum::Unknown,
     }
 }

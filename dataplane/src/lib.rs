@@ -23,6 +23,8 @@ pub mod dpdk_port;
 pub mod egress;
 mod hold;
 pub mod memory;
+#[cfg(feature = "dpdk")]
+mod partial;
 pub mod pcap;
 pub mod pipeline;
 pub mod port;
