@@ -131,10 +131,17 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The replica index: given, or the ordinal of the pod's name (StatefulSet), or 0.
-    pub fn replica(&self) -> usize {
-        let ordinal = || self.pod_name.as_ref()?.rsplit_once('-')?.1.parse().ok();
-        self.replica.or_else(ordinal).unwrap_or(0)
+    /// The replica index and where it comes from: given, or the ordinal of the pod's name
+    /// (StatefulSet), or 0.
+    pub fn replica(&self) -> (usize, ReplicaSource) {
+        match (self.replica, self.pod_name.as_deref()) {
+            (Some(given), _) => (given, ReplicaSource::Given),
+            (None, Some(name)) => ordinal(name)
+                .map_or((0, ReplicaSource::PodWithoutOrdinal), |n| {
+                    (n, ReplicaSource::PodName)
+                }),
+            (None, None) => (0, ReplicaSource::Default),
+        }
     }
 
     /// The path of the config socket, if there is to be one.
@@ -143,6 +150,44 @@ impl RunArgs {
             self.config_socket.as_os_str().is_empty() || self.config_socket.as_os_str() == "none";
         (!none).then_some(&self.config_socket)
     }
+}
+
+/// Where the replica index comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicaSource {
+    /// `--replica` or `TMM_REPLICA`.
+    Given,
+    /// The ordinal at the end of `POD_NAME`.
+    PodName,
+    /// `POD_NAME` is set but ends in no ordinal, as a Deployment's do not.
+    PodWithoutOrdinal,
+    /// Neither is set.
+    Default,
+}
+
+impl ReplicaSource {
+    /// For the log.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Given => "as given",
+            Self::PodName => "the ordinal at the end of POD_NAME",
+            Self::PodWithoutOrdinal => {
+                "POD_NAME ends in no ordinal of a StatefulSet; --replica says which"
+            }
+            Self::Default => "the default; --replica says otherwise",
+        }
+    }
+}
+
+/// The ordinal at the end of the name of a `StatefulSet`'s pod. The random suffix of a Deployment's pod may
+/// be all digits too, but has five of them; so no ordinal has more than three.
+fn ordinal(pod_name: &str) -> Option<usize> {
+    let (_, digits) = pod_name.rsplit_once('-')?;
+    // Ordinals are written without leading zeros.
+    let plain = digits.bytes().all(|b| b.is_ascii_digit())
+        && digits.len() <= 3
+        && (digits == "0" || !digits.starts_with('0'));
+    digits.parse().ok().filter(|_| plain)
 }
 
 /// One `--port`.
@@ -263,6 +308,50 @@ mod tests {
         ] {
             assert!(bad.parse::<PortArg>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_a_statefulset_pod_has_an_ordinal() {
+        assert_eq!(ordinal("tmm-0"), Some(0));
+        assert_eq!(ordinal("f5-tmm-12"), Some(12));
+        assert_eq!(ordinal("tmm-999"), Some(999));
+        for other in [
+            "tmm",
+            "0",
+            "tmm-",
+            "tmm-a1",
+            "tmm-+1",
+            "tmm-00",
+            "tmm-01",
+            "tmm-1000",
+            "tmm-5d4f7c8b9-24567",
+            "tmm-5d4f7c8b9-x2k4p",
+        ] {
+            assert_eq!(ordinal(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_comes_before_the_name_of_the_pod() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            run: RunArgs,
+        }
+        let mut line = Line::try_parse_from(["tmm", "--port", "1.1=null"]).unwrap();
+        let mut replica = |given: Option<usize>, pod: Option<&str>| {
+            line.run.replica = given;
+            line.run.pod_name = pod.map(str::to_owned);
+            line.run.replica()
+        };
+        assert_eq!(replica(Some(2), Some("tmm-1")), (2, ReplicaSource::Given));
+        assert_eq!(replica(None, Some("tmm-1")), (1, ReplicaSource::PodName));
+        assert_eq!(
+            replica(None, Some("tmm-5d4f7c8b9-24567")),
+            (0, ReplicaSource::PodWithoutOrdinal)
+        );
+        assert_eq!(replica(None, None), (0, ReplicaSource::Default));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `tmm run`: DPDK, ports, workers and the control thread, from start to clean stop.
 
 pub mod args;
+mod filters;
 mod ports;
 
 use std::cell::RefCell;
@@ -26,7 +27,8 @@ use crate::control::server::{Server, SocketError};
 use crate::control::{Control, ControlConfig};
 use crate::dpdk_port::DpdkPort;
 use crate::pipeline::PipelineConfig;
-use crate::worker::Worker;
+use crate::verdict::DropReason;
+use crate::worker::{Shared, Worker};
 
 pub use args::RunArgs;
 use args::{Idle, LogFormat};
@@ -46,7 +48,7 @@ const CONFIG_BATCH: Duration = Duration::from_millis(10);
 #[derive(Debug, Error)]
 pub enum RunError {
     /// Of DPDK or a port.
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = ports::start_hint(.0))]
     Dpdk(#[from] dpdk::Error),
     /// A port of the command line.
     #[error("port {port}: {source}{hint}")]
@@ -62,7 +64,7 @@ pub enum RunError {
     #[error("{0}")]
     Usage(String),
     /// Of the config socket.
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = socket_hint(.0))]
     Socket(#[from] SocketError),
     /// A file given with --config.
     #[error("{0}")]
@@ -75,6 +77,23 @@ pub enum RunError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// What to do about an error of the system's at the config socket; the others say it themselves.
+fn socket_hint(error: &SocketError) -> &'static str {
+    use std::io::ErrorKind;
+    let SocketError::Io { error, .. } = error else {
+        return "";
+    };
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            "; run as root, or choose a path that you may write with --config-socket"
+        }
+        ErrorKind::InvalidInput => {
+            "; the path of a socket has at most 107 octets: choose a shorter one with --config-socket"
+        }
+        _ => "; choose another path with --config-socket, or \"none\" for no socket",
+    }
 }
 
 /// Sets up logging to standard error.
@@ -124,10 +143,11 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         Some(path) => Some(Server::open(path, args.config_socket_mode.0)?),
         None => None,
     };
-    let (ports, queues) = ports::open(args)?;
+    let (mut ports, queues) = ports::open(args)?;
     let eal = ports.eal();
+    let (replica, source) = args.replica();
     let control_config = ControlConfig {
-        replica: args.replica(),
+        replica,
         ports: ports.infos(),
         default_mtu: args.default_mtu,
         workers: 1,
@@ -155,11 +175,14 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let cpu = args.cpus.as_ref().and_then(|list| list.0.first().copied());
     let worker = spawn_worker(worker, &eal, cpu, args.idle, started, Arc::clone(&stop))?;
 
+    ports.follow(&control.tables());
     let ports = Rc::new(RefCell::new(ports));
     let facts = Rc::clone(&ports);
     control.set_port_facts(Box::new(move |port| facts.borrow().facts(port)));
     info!(
         ports = args.ports.len(),
+        replica,
+        replica_is = source.text(),
         hugepages = eal.uses_hugepages(),
         dpdk = %dpdk::version(),
         after_ms = started.elapsed().as_millis(),
@@ -214,13 +237,21 @@ fn control_loop(
         {
             server.deliver(lines);
         }
+        ports.borrow_mut().follow(&control.tables());
         if links_seen.is_none_or(|at| at.elapsed() >= LINK_INTERVAL) {
             links_seen = Some(Instant::now());
+            ports.borrow_mut().look_at_checksums(bad_checksums(control));
             for (port, up) in ports.borrow_mut().changed_links() {
                 control.set_link(port, up, now);
             }
         }
     }
+}
+
+/// Frames dropped for a wrong TCP, UDP or ICMP checksum, by all workers.
+fn bad_checksums(control: &Control) -> u64 {
+    let dropped = |worker: &Shared| worker.counters.dropped(DropReason::BadTransportChecksum);
+    control.workers().iter().map(dropped).sum()
 }
 
 fn spawn_worker(

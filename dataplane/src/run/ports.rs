@@ -1,6 +1,7 @@
 //! The ports of `tmm run`: DPDK started, devices opened, links watched, everything given back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dpdk::{
     Eal, EalConfig, EthPort, HugePages, LogLevel, MemifRole, Mempool, MempoolConfig, Offloads,
@@ -12,9 +13,10 @@ use tracing::{info, warn};
 
 use super::RunError;
 use super::args::{Hugepages, PortArg, RunArgs};
+use super::filters::{Filter, Wanted};
 use crate::control::show::Row;
-use crate::dpdk_port::DpdkPort;
-use crate::tables::PortInfo;
+use crate::dpdk_port::{DpdkPort, QueueCounters};
+use crate::tables::{PortInfo, Tables};
 
 /// Frames a queue holds in each direction.
 const DESCRIPTORS: u16 = 1024;
@@ -28,6 +30,12 @@ pub struct Ports {
     devices: Vec<EthPort>,
     infos: Vec<PortInfo>,
     links: Vec<Option<bool>>,
+    filters: Vec<Filter>,
+    queues: Vec<Arc<QueueCounters>>,
+    /// The generation of the tables that the filters follow.
+    followed: Option<u64>,
+    promiscuous: bool,
+    checksums_explained: bool,
     pool: Mempool,
     eal: Eal,
 }
@@ -89,6 +97,11 @@ pub fn open(args: &RunArgs) -> Result<(Ports, Vec<DpdkPort>), RunError> {
         devices: Vec::new(),
         infos: Vec::new(),
         links: Vec::new(),
+        filters: Vec::new(),
+        queues: Vec::new(),
+        followed: None,
+        promiscuous: args.promiscuous,
+        checksums_explained: false,
         pool,
         eal,
     };
@@ -96,7 +109,7 @@ pub fn open(args: &RunArgs) -> Result<(Ports, Vec<DpdkPort>), RunError> {
     for (index, spec) in specs.iter().enumerate() {
         let id = PortId(u8::try_from(index).unwrap_or(u8::MAX));
         let queue = opened
-            .open_port(id, spec, mtu, args.promiscuous)
+            .open_port(id, spec, mtu)
             .map_err(|source| RunError::Port {
                 port: id.to_string(),
                 hint: hint(spec, &source),
@@ -134,6 +147,24 @@ fn hint(spec: &PortSpec, error: &dpdk::Error) -> &'static str {
     }
 }
 
+/// The MTU of a port on a kernel interface: what is larger the kernel would not send.
+fn mtu_within(asked: u16, interface: Option<u32>) -> u16 {
+    let limit = interface.and_then(|mtu| u16::try_from(mtu).ok());
+    limit.map_or(asked, |limit| limit.min(asked))
+}
+
+/// What to do about an error at the start that is no port's and names no cause.
+pub fn start_hint(error: &dpdk::Error) -> &'static str {
+    match error {
+        dpdk::Error::EalInit { .. } => {
+            ". `--hugepages never` starts without hugepages; `--log debug` shows all that DPDK says; \
+             an --eal-arg may be wrong"
+        }
+        dpdk::Error::Pin { .. } => ". --cpus (PAL_CPU_SET) says which CPUs the workers take",
+        _ => "",
+    }
+}
+
 /// The specifications by port number; each port once, without a gap.
 fn in_order(args: &[PortArg]) -> Result<Vec<PortSpec>, RunError> {
     let mut by_id: BTreeMap<PortId, PortSpec> = BTreeMap::new();
@@ -159,11 +190,11 @@ impl Ports {
         id: PortId,
         spec: &PortSpec,
         mtu: u16,
-        promiscuous: bool,
     ) -> Result<DpdkPort, dpdk::Error> {
         let device = self.eal.attach(spec, &VdevOptions { mtu, queues: 1 })?;
         let wanted = Offloads::VLAN_INSERT
             | Offloads::VLAN_STRIP
+            | Offloads::VLAN_FILTER
             | Offloads::RX_IPV4_CHECKSUM
             | Offloads::RX_TCP_CHECKSUM
             | Offloads::RX_UDP_CHECKSUM;
@@ -171,7 +202,7 @@ impl Ports {
             rx_desc: DESCRIPTORS,
             tx_desc: DESCRIPTORS,
             mtu,
-            promiscuous,
+            promiscuous: self.promiscuous,
             offloads: wanted,
             ..PortConfig::default()
         };
@@ -182,16 +213,26 @@ impl Ports {
         let info = PortInfo {
             id,
             mac: port.mac()?,
-            mtu,
+            mtu: mtu_within(mtu, port.netdev_mtu()),
             inserts_tag: port.offloads().contains(Offloads::VLAN_INSERT),
         };
+        if info.mtu < mtu {
+            let interface = spec.netdev().unwrap_or_default();
+            warn!(
+                port = %id,
+                interface,
+                mtu = info.mtu,
+                "the interface's MTU limits that of the VLANs on this port: \
+                 `ip link set {interface} mtu {mtu}` and start again"
+            );
+        }
         let offloads: Vec<&str> = port.offloads().names().collect();
         info!(
             port = %id,
             device = %spec,
             driver = port.driver_name(),
             mac = %info.mac,
-            mtu,
+            mtu = info.mtu,
             offloads = %offloads.join(","),
             "port open"
         );
@@ -206,6 +247,8 @@ impl Ports {
         self.devices.push(port);
         self.infos.push(info);
         self.links.push(None);
+        self.filters.push(Filter::default());
+        self.queues.push(queue.counters());
         Ok(queue)
     }
 
@@ -242,7 +285,55 @@ impl Ports {
             row.insert("txErrors".to_owned(), json!(stats.tx_error_packets));
             row.insert("rxNoBuffer".to_owned(), json!(stats.rx_nombuf_total));
         }
+        if let Some(queue) = self.queues.get(usize::from(id.0)) {
+            row.insert(
+                "rxSegmented".to_owned(),
+                json!(queue.rx_segmented_packets.get()),
+            );
+            row.insert(
+                "txRejected".to_owned(),
+                json!(queue.tx_rejected_packets.get()),
+            );
+        }
         row
+    }
+
+    /// Has the devices let in what the VLANs of `tables` need, if these are new.
+    pub fn follow(&mut self, tables: &Tables) {
+        if self.followed == Some(tables.generation) {
+            return;
+        }
+        self.followed = Some(tables.generation);
+        let ports = self.devices.iter_mut().zip(&self.infos);
+        for ((device, info), filter) in ports.zip(&mut self.filters) {
+            let wanted = Wanted::of(&tables.vlans, info);
+            filter.follow(info.id, device, &wanted, self.promiscuous);
+        }
+    }
+
+    /// Says once why packet sockets get frames with wrong checksums, should there be `bad` of them.
+    pub fn look_at_checksums(&mut self, bad: u64) {
+        if bad == 0 || self.checksums_explained {
+            return;
+        }
+        self.checksums_explained = true;
+        let interfaces: Vec<&str> = self
+            .devices
+            .iter()
+            .filter_map(|device| match device.device().spec() {
+                PortSpec::AfPacket(interface) => Some(interface.as_str()),
+                _ => None,
+            })
+            .collect();
+        if !interfaces.is_empty() {
+            warn!(
+                frames = bad,
+                interfaces = %interfaces.join(","),
+                "frames with wrong TCP, UDP or ICMP checksums are dropped. A sender on this machine \
+                 leaves them to the device, which a packet socket is not: switch that off at the \
+                 other end of the veth pair, `ethtool -K PEER tx off tso off gso off`"
+            );
+        }
     }
 
     /// The links that have gone up or down since it was last asked.
