@@ -46,7 +46,7 @@ mod wire;
 
 pub use decode::frame as describe;
 pub use objects::object;
-pub use play::{Played, play};
+pub use play::{Played, Stage, play};
 pub use wire::frame;
 
 /// `len` octets that tell their place.

@@ -36,17 +36,7 @@ pub struct Played {
 ///
 /// Errors: the line that makes no sense.
 pub fn play(text: &str, folder: &Path) -> Result<Played> {
-    let mut stage = Stage {
-        folder,
-        config: RigConfig::default(),
-        stripe: PortStripe::whole(),
-        rig: None,
-        now: START,
-        stations: BTreeMap::new(),
-        before: Snapshot::default(),
-        touched: BTreeSet::new(),
-        out: Vec::new(),
-    };
+    let mut stage = Stage::new(folder);
     for (number, line) in text.lines().enumerate() {
         let at = |error: String| format!("line {}: {line}: {error}", number + 1);
         if line.starts_with("  ") {
@@ -71,7 +61,8 @@ struct Station {
     addresses: Vec<IpAddr>,
 }
 
-struct Stage<'a> {
+/// tmm, the stations around it and the time: what commands act on.
+pub struct Stage<'a> {
     folder: &'a Path,
     config: RigConfig,
     stripe: PortStripe,
@@ -83,8 +74,33 @@ struct Stage<'a> {
     out: Vec<String>,
 }
 
-impl Stage<'_> {
-    fn rig(&mut self) -> &mut Rig {
+impl<'a> Stage<'a> {
+    /// A stage before its first command; `folder` is where `use` finds other scenarios.
+    pub fn new(folder: &'a Path) -> Self {
+        Self {
+            folder,
+            config: RigConfig::default(),
+            stripe: PortStripe::whole(),
+            rig: None,
+            now: START,
+            stations: BTreeMap::new(),
+            before: Snapshot::default(),
+            touched: BTreeSet::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Carries out one command; gives the lines that follow from it.
+    ///
+    /// Errors: what makes no sense about it.
+    pub fn run(&mut self, line: &str) -> Result<Vec<String>> {
+        self.out.clear();
+        self.command(line)?;
+        Ok(std::mem::take(&mut self.out))
+    }
+
+    /// The tmm that the commands are played to.
+    pub fn rig(&mut self) -> &mut Rig {
         let Self {
             rig,
             config,

@@ -1,0 +1,333 @@
+//! Random histories of connections, noise, time and configuration: whatever happens around it, an
+//! established connection keeps its member and its port, and every frame is counted once.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+use tests::scenario::Stage;
+
+/// What may happen.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A client connects: to which virtual server, from which port.
+    Open(usize, u16),
+    /// All connections exchange data.
+    Talk,
+    /// One of the connections is reset by its client.
+    Reset(usize),
+    /// A frame that belongs to nothing, or pretends to.
+    Noise(usize, u16),
+    /// Seconds pass.
+    Wait(u8),
+    /// A part of the configuration is the one way, or the other.
+    Configure(usize, bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..SERVERS.len(), 0..40u16).prop_map(|(server, port)| Step::Open(server, port)),
+        2 => Just(Step::Talk),
+        1 => (0..100usize).prop_map(Step::Reset),
+        4 => (0..NOISE.len(), any::<u16>()).prop_map(|(kind, number)| Step::Noise(kind, number)),
+        2 => (1..40u8).prop_map(Step::Wait),
+        4 => (0..PARTS.len(), any::<bool>()).prop_map(|(part, on)| Step::Configure(part, on)),
+    ]
+}
+
+/// Client and virtual server.
+const SERVERS: [(&str, &str); 3] = [
+    ("192.0.2.7", "203.0.113.10:80"),
+    ("192.0.2.8", "203.0.113.11:80"),
+    ("[2001:db8:1::7]", "[2001:db8:f::10]:80"),
+];
+
+/// What is configured to begin with. Nothing ends because nobody speaks.
+const BASE: &[&str] = &[
+    "rig flows=48",
+    "use base",
+    "apply F5SPKIngressTCP web service=web:80 destinationAddress=203.0.113.10 \
+     ipv6destinationAddress=2001:db8:f::10 destinationPort=80 idleTimeout=1000000",
+    "apply F5SPKIngressTCP auto service=web:80 destinationAddress=203.0.113.11 destinationPort=80 \
+     idleTimeout=1000000 snat=SRC_TRANS_AUTOMAP",
+    "publish",
+];
+
+/// Parts of the configuration and the two ways each may be. None of them may move a connection.
+const PARTS: [(&str, &str); 10] = [
+    (
+        "apply EndpointSlice web:80/2 TCP 198.51.100.12:8080 198.51.100.13:8080",
+        "delete EndpointSlice web:80/2 TCP 198.51.100.12:8080",
+    ),
+    (
+        "apply EndpointSlice web:80/2 TCP [2001:db8:2::12]:8080",
+        "delete EndpointSlice web:80/2 TCP [2001:db8:2::12]:8080",
+    ),
+    (
+        "apply EndpointSlice web TCP 198.51.100.11:8080",
+        "apply EndpointSlice web TCP not-ready 198.51.100.11:8080",
+    ),
+    (
+        "apply F5SPKVlan spare tag=300 interfaces=[\"1.2\"] selfip_v4s=[\"10.3.0.1\"] prefixlen_v4=24",
+        "delete F5SPKVlan spare",
+    ),
+    (
+        "apply F5SPKStaticRoute spare destination=10.9.0.0 prefixLen=16 type=gateway \
+         gateway=198.51.100.12",
+        "delete F5SPKStaticRoute spare",
+    ),
+    (
+        "apply F5SPKIngressTCP other service=web:80 destinationAddress=203.0.113.0/24 \
+         destinationPort=0",
+        "delete F5SPKIngressTCP other",
+    ),
+    (
+        "apply F5SPKIngressUDP dns service=web:53 destinationAddress=203.0.113.10 \
+         destinationPort=53 snat=SRC_TRANS_AUTOMAP",
+        "delete F5SPKIngressUDP dns",
+    ),
+    (
+        "apply F5SPKIngressTCP web service=web:80 destinationAddress=203.0.113.10 \
+         ipv6destinationAddress=2001:db8:f::10 destinationPort=80 idleTimeout=1000000 \
+         loadBalancingMethod=SOURCE_ADDR_HASH snat=SRC_TRANS_AUTOMAP",
+        "apply F5SPKIngressTCP web service=web:80 destinationAddress=203.0.113.10 \
+         ipv6destinationAddress=2001:db8:f::10 destinationPort=80 idleTimeout=1000000",
+    ),
+    (
+        "apply F5SPKIngressTCP auto service=web:80 destinationAddress=203.0.113.11 \
+         destinationPort=80 idleTimeout=1000000 snat=SRC_TRANS_AUTOMAP \
+         loadBalancingMethod=LEAST_CONN_MEMBER",
+        "apply F5SPKIngressTCP auto service=web:80 destinationAddress=203.0.113.11 \
+         destinationPort=80 idleTimeout=1000000 vlans={\"vlanList\":[\"external\"]}",
+    ),
+    (
+        "apply F5SPKVlan external tag=100 interfaces=[\"1.1\"] selfip_v4s=[\"192.0.2.1\"] \
+         prefixlen_v4=24 selfip_v6s=[\"2001:db8:1::1\"] prefixlen_v6=64 \
+         allowed_services=[{\"protocol\":\"tcp\",\"port\":22}]",
+        "apply F5SPKVlan external tag=100 interfaces=[\"1.1\"] selfip_v4s=[\"192.0.2.1\"] \
+         prefixlen_v4=24 selfip_v6s=[\"2001:db8:1::1\"] prefixlen_v6=64 mtu=1600",
+    ),
+];
+
+/// Frames of no connection; `N` is a number.
+const NOISE: [&str; 14] = [
+    "1.1 100 client2>tmm1 tcp 192.0.2.99:N>203.0.113.10:80 S seq=1",
+    "1.1 100 client2>tmm1 tcp 192.0.2.99:N>203.0.113.11:80 S seq=1",
+    "1.1 100 client2>tmm1 udp 192.0.2.99:N>203.0.113.10:53 len=9",
+    "1.1 100 client2>tmm1 tcp 192.0.2.99:N>203.0.113.10:80 . seq=1 ack=N",
+    // A blind attacker guesses tuples, not sequence numbers.
+    "1.1 100 client2>tmm1 tcp 192.0.2.7:40003>203.0.113.10:80 R seq=77N",
+    "1.2 200 b2>tmm2 tcp 198.51.100.11:8080>192.0.2.7:40003 R seq=77N",
+    "1.2 200 b2>tmm2 tcp 198.51.100.11:8080>198.51.100.1:N S seq=1",
+    "1.1 100 client2>tmm1 tcp 192.0.2.99:N>203.0.113.10:80 S seq=1 badsum",
+    "1.1 100 client2>tmm1 echo 192.0.2.99>203.0.113.10 id=N",
+    "1.1 100 client2>all arp who-has 203.0.113.10 tell 192.0.2.99",
+    "1.2 200 b3>all arp who-has 198.51.100.77 tell 198.51.100.1",
+    "1.1 101 client2>tmm1 tcp 192.0.2.99:N>203.0.113.10:80 S seq=1",
+    "1.1 100 client2>tmm1 udp 192.0.2.99:N>203.0.113.10:53 len=9 frag=first",
+    "1.2 200 b1>tmm2 udp 198.51.100.11:5353>192.0.2.99:N len=3",
+];
+
+/// A connection as its two ends see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Connection {
+    client: String,
+    server: String,
+    /// What the member sees as its client, and the member itself.
+    source: String,
+    member: String,
+}
+
+struct History<'a> {
+    stage: Stage<'a>,
+    open: BTreeMap<(usize, u16), Connection>,
+}
+
+impl History<'_> {
+    fn run(&mut self, line: &str) -> Vec<String> {
+        let lines = self
+            .stage
+            .run(line)
+            .unwrap_or_else(|e| panic!("{line}: {e}"));
+        self.books_are_right();
+        lines
+    }
+
+    /// The TCP segments that left because of `line`: port, addresses and the rest.
+    fn segments(&mut self, line: &str) -> Vec<(String, String, String)> {
+        self.run(line)
+            .iter()
+            .filter_map(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                match words.as_slice() {
+                    [port, _, _, "tcp", ends, rest @ ..] => {
+                        Some(((*port).to_owned(), (*ends).to_owned(), rest.join(" ")))
+                    }
+                    _ => None,
+                }
+            })
+            .collect()
+    }
+
+    fn open(&mut self, server: usize, port: u16) {
+        if self.open.contains_key(&(server, port)) {
+            return;
+        }
+        let (client, address) = SERVERS[server];
+        let client = format!("{client}:{}", 40_000 + port);
+        let syn = format!("> 1.1 100 client>tmm1 tcp {client}>{address} S seq=1");
+        // Refused if there is no member, no room, or no way to tell it from another: fine.
+        let Some((_, ends, _)) = self
+            .segments(&syn)
+            .into_iter()
+            .find(|(out, ..)| out == "1.2")
+        else {
+            return;
+        };
+        let (source, member) = ends.split_once('>').unwrap();
+        let connection = Connection {
+            client,
+            server: address.to_owned(),
+            source: source.to_owned(),
+            member: member.to_owned(),
+        };
+        self.member_says(&connection, "S. seq=1000 ack=2");
+        self.client_says(&connection, ". seq=2 ack=1001");
+        self.open.insert((server, port), connection);
+    }
+
+    /// A segment of the client must reach the member from the address it knows.
+    fn client_says(&mut self, connection: &Connection, segment: &str) {
+        let Connection {
+            client,
+            server,
+            source,
+            member,
+        } = connection;
+        let line = format!("> 1.1 100 client>tmm1 tcp {client}>{server} {segment}");
+        let left = self.segments(&line);
+        let expected = (
+            "1.2".to_owned(),
+            format!("{source}>{member}"),
+            format!("{segment} ttl=63"),
+        );
+        assert_eq!(left, [expected], "{line}");
+    }
+
+    /// A segment of the member must reach the client from the address it connected to.
+    fn member_says(&mut self, connection: &Connection, segment: &str) {
+        let Connection {
+            client,
+            server,
+            source,
+            member,
+        } = connection;
+        let line = format!("> 1.2 200 b1>tmm2 tcp {member}>{source} {segment}");
+        let left = self.segments(&line);
+        let expected = (
+            "1.1".to_owned(),
+            format!("{server}>{client}"),
+            format!("{segment} ttl=63"),
+        );
+        assert_eq!(left, [expected], "{line}");
+    }
+
+    fn talk(&mut self) {
+        for connection in self.open.clone().into_values() {
+            self.exchange(&connection);
+        }
+    }
+
+    fn exchange(&mut self, connection: &Connection) {
+        self.client_says(connection, "P. seq=2 ack=1001 len=5");
+        self.member_says(connection, "P. seq=1001 ack=7 len=9");
+    }
+
+    fn reset(&mut self, connection: &Connection) {
+        self.exchange(connection);
+        self.client_says(connection, "R. seq=7 ack=1010");
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Open(server, port) => self.open(server, port),
+            Step::Talk => self.talk(),
+            Step::Reset(which) => {
+                let key = self
+                    .open
+                    .keys()
+                    .nth(which % self.open.len().max(1))
+                    .copied();
+                if let Some(connection) = key.and_then(|key| self.open.remove(&key)) {
+                    self.reset(&connection);
+                }
+            }
+            Step::Noise(kind, number) => {
+                let frame = NOISE[kind].replace('N', &number.max(1).to_string());
+                self.run(&format!("> {frame}"));
+            }
+            Step::Wait(seconds) => {
+                self.run(&format!("wait {seconds}s"));
+            }
+            Step::Configure(part, on) => {
+                let (one, other) = PARTS[part];
+                self.run(if on { one } else { other });
+                self.run("publish");
+            }
+        }
+    }
+
+    /// Each frame that came is counted as what became of it, and each that left as why.
+    fn books_are_right(&mut self) {
+        let rig = self.stage.rig();
+        let table = rig.worker().pipeline().flows().len() as u64;
+        let held = rig.worker().holds_frames();
+        let counters = rig.control().counters();
+        let sum = |what: &str| -> u64 {
+            let named = counters.iter().filter(|(name, _)| name.contains(what));
+            named.map(|(_, count)| count).sum()
+        };
+        let (forwarded, answered) = (sum("forwarded."), sum("answer."));
+        let later = ["drop.tx_full", "drop.no_buffer"].map(|name| counters[name]);
+        let dropped = sum("drop.") - later[0] - later[1];
+        let done = forwarded + answered + dropped + counters["consumed_packets"];
+        let received = sum(".rx_packets");
+        if held {
+            assert!((1..=256).contains(&(received - done)), "{counters:#?}");
+        } else {
+            assert_eq!(received, done, "{counters:#?}");
+        }
+        let sent = forwarded + answered + counters["originated_packets"] - later[0];
+        assert_eq!(sum(".tx_packets"), sent, "{counters:#?}");
+        assert_eq!(counters["flows"], table);
+        let ended = counters["flows_ended_total"];
+        assert_eq!(counters["flows_opened_total"] - ended, table);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn connections_stay_where_they_are_whatever_happens_around_them(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+        let mut history = History { stage: Stage::new(&folder), open: BTreeMap::new() };
+        for line in BASE {
+            history.stage.run(line).unwrap();
+        }
+        for step in &steps {
+            history.step(step);
+        }
+        history.talk();
+        // Each is there once, and nothing is left once they are reset and the rest is given up.
+        for connection in std::mem::take(&mut history.open).into_values() {
+            history.reset(&connection);
+        }
+        history.run("wait 70s");
+        prop_assert!(history.stage.rig().worker().pipeline().flows().is_empty());
+        prop_assert!(!history.stage.rig().worker().holds_frames());
+    }
+}
