@@ -90,7 +90,7 @@ fn socket_hint(error: &SocketError) -> &'static str {
             "; run as root, or choose a path that you may write with --config-socket"
         }
         ErrorKind::InvalidInput => {
-            "; the path of a socket has at most 107 octets: choose a shorter one with --config-socket"
+            "; the path may have 99 octets: choose a shorter one with --config-socket"
         }
         _ => "; choose another path with --config-socket, or \"none\" for no socket",
     }

@@ -143,6 +143,10 @@ fn hint(spec: &PortSpec, error: &dpdk::Error) -> &'static str {
                 ..
             },
         ) => ". A memif client needs its server: start the process with role=server first",
+        (PortSpec::Raw(_), dpdk::Error::Attach { .. }) => {
+            ". DPDK takes this for a virtual device: is the driver's name right, are its arguments, \
+             and is its plugin (librte_net_….so) installed?"
+        }
         _ => "",
     }
 }
@@ -157,10 +161,14 @@ fn mtu_within(asked: u16, interface: Option<u32>) -> u16 {
 pub fn start_hint(error: &dpdk::Error) -> &'static str {
     match error {
         dpdk::Error::EalInit { .. } => {
-            ". `--hugepages never` starts without hugepages; `--log debug` shows all that DPDK says; \
-             an --eal-arg may be wrong"
+            "; an --eal-arg may be wrong, `--hugepages never` starts without hugepages, and `--log \
+             debug` shows all that DPDK says"
         }
-        dpdk::Error::Pin { .. } => ". --cpus (PAL_CPU_SET) says which CPUs the workers take",
+        dpdk::Error::NoHugepages { .. } => " (`--hugepages auto` or `never`)",
+        dpdk::Error::Mempool { .. } => {
+            "; --mbufs asks for fewer, a smaller --port-mtu for smaller ones"
+        }
+        dpdk::Error::Pin { .. } => "; --cpus (PAL_CPU_SET) says which CPUs the workers take",
         _ => "",
     }
 }
