@@ -182,7 +182,7 @@ fn ports_of_different_vlans_do_not_hear_each_other() -> Result {
     for stranger in ["192.0.2.2", "2001:db8::2"] {
         let ping = one.try_run(
             "ping",
-            &["-c", "1", "-W", "1", stranger],
+            &["-c", "1", "-w", "1", stranger],
             Duration::from_secs(5),
         )?;
         ensure(!ping.success(), || {

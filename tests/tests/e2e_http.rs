@@ -154,7 +154,7 @@ fn a_client_behind_a_router_is_answered_through_a_static_route() -> Result {
     lab.client
         .ip(&["address", "add", "2001:db8:99::1/128", "dev", "lo", "nodad"])?;
     for (from, to) in far.iter().zip(VIP) {
-        let asked = lab.curl(&["--max-time", "2", "--interface", from, &url(to, "/")]);
+        let asked = lab.curl(&["--max-time", "1", "--interface", from, &url(to, "/")]);
         ensure(asked.is_err(), || {
             format!("{from} is answered though there is no way back")
         })?;
@@ -199,7 +199,7 @@ fn a_port_nobody_serves_is_refused_or_silent_but_never_balanced() -> Result {
         } else {
             address.to_owned()
         };
-        let asked = lab.curl(&["--max-time", "2", &format!("http://{place}:81/")]);
+        let asked = lab.curl(&["--max-time", "1", &format!("http://{place}:81/")]);
         ensure(asked.is_err(), || {
             format!("port 81 of {address} is answered")
         })?;

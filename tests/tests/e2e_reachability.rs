@@ -14,7 +14,7 @@ fn ping(lab: &Lab, address: &str) -> Result {
 fn is_silent(lab: &Lab, address: &str) -> Result {
     let ping = lab.client.try_run(
         "ping",
-        &["-c", "2", "-i", "0.2", "-W", "1", address],
+        &["-c", "2", "-i", "0.2", "-w", "1", address],
         Duration::from_secs(10),
     )?;
     ensure(!ping.success(), || {
@@ -76,7 +76,7 @@ fn arping_finds_the_self_ip_and_an_on_link_virtual_address() -> Result {
     })?;
     let unowned = lab.client.try_run(
         "arping",
-        &["-c", "2", "-w", "2", "-I", "eth0", "192.0.2.200"],
+        &["-c", "2", "-w", "1", "-I", "eth0", "192.0.2.200"],
         Duration::from_secs(10),
     )?;
     ensure(!unowned.success(), || {
