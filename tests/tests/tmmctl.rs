@@ -459,6 +459,33 @@ fn a_client_that_asks_much_and_reads_nothing_takes_little_memory_and_disturbs_no
 }
 
 #[test]
+fn requests_that_are_short_to_ask_and_long_to_answer_do_not_stall_the_control_side() {
+    let tmm = Tmm::start();
+    let many: Vec<Value> = (0..400).map(|n| service(&format!("s{n}"), 8000)).collect();
+    let ran = tmm.ctl(&["apply", "-f", "-", "--wait=0"], &yaml(&many));
+    assert_eq!(ran.code, 0);
+    eventually(|| tmm.show("config").len() == 400);
+    // Nothing matches: all objects are looked at, and nothing has to be read before the next.
+    let request = "{\"type\":\"SHOW\",\"table\":\"config\",\"filter\":{\"name\":\"none\"}}\n";
+    let turns = |tmm: &Tmm| tmm.show("workers")[0]["turns"].as_u64().unwrap();
+    let busy: Vec<UnixStream> = (0..8)
+        .map(|_| {
+            let mut stream = tmm.connect();
+            stream.write_all(request.repeat(700).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let before = turns(&tmm);
+    let ends = busy.into_iter().map(|stream| {
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        BufReader::new(stream).lines().count()
+    });
+    assert_eq!(ends.sum::<usize>(), 8 * 700);
+    let passed = turns(&tmm) - before;
+    assert!(passed > 50, "only {passed} turns for 5600 requests");
+}
+
+#[test]
 fn many_operators_at_once_are_all_served() {
     let tmm = Tmm::start();
     std::thread::scope(|scope| {

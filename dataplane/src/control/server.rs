@@ -3,7 +3,9 @@
 //!
 //! Nothing a client does can hold up another or grow memory without bound: input is taken in
 //! pieces, and of a piece one request at a time, none while earlier answers wait to be read; a
-//! client that lets too much wait all the same is cut off.
+//! client that lets too much wait all the same is cut off. Requests that cost few octets can cost
+//! much time: each turn has so much of it, each client a share, and the next turn goes on with the
+//! client that was not served any more.
 
 mod client;
 mod dump;
@@ -12,7 +14,7 @@ mod socket;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::FieldError;
 use config::client::{Answer, Response};
@@ -28,6 +30,10 @@ pub use socket::SocketError;
 /// Clients at once.
 const MAX_CLIENTS: usize = 64;
 
+/// Time given to the clients before the control thread looks after the rest of its work. One
+/// request may overrun it.
+const TURN: Duration = Duration::from_millis(5);
+
 const LISTENER: Token = Token(usize::MAX);
 
 /// The socket and its clients.
@@ -38,6 +44,8 @@ pub struct Server {
     path: PathBuf,
     clients: BTreeMap<usize, Client>,
     next_token: usize,
+    /// The client the next turn begins with, if the last one had no time left for it.
+    unserved: Option<usize>,
 }
 
 impl Server {
@@ -64,17 +72,17 @@ impl Server {
             path: path.to_owned(),
             clients: BTreeMap::new(),
             next_token: 0,
+            unserved: None,
         })
     }
 
     /// Waits up to `timeout` for clients, and serves them.
     pub fn serve(&mut self, control: &mut Control, now: Timestamp, timeout: Duration) {
-        // A dump under way or unread input needs no event to go on.
-        let busy = self.clients.values().any(Client::has_work);
-        let timeout = if busy {
-            Duration::from_millis(1).min(timeout)
+        let timeout = if self.unserved.is_some() {
+            Duration::ZERO
         } else {
-            timeout
+            let waits = self.clients.values().map(Client::waits_at_most);
+            waits.fold(timeout, Duration::min)
         };
         if let Err(error) = self.poll.poll(&mut self.events, Some(timeout)) {
             if error.kind() != ErrorKind::Interrupted {
@@ -94,16 +102,28 @@ impl Server {
         if accept {
             self.accept(control);
         }
-        let mut gone = Vec::new();
-        for (token, client) in &mut self.clients {
-            if client.advance(control, now).is_err() {
-                gone.push(*token);
-            } else {
-                client.watch(&self.poll, *token);
+        self.advance(control, now);
+    }
+
+    /// Serves the clients in turn, until the time is up.
+    fn advance(&mut self, control: &mut Control, now: Timestamp) {
+        let begun = Instant::now();
+        let from = self.unserved.take().unwrap_or(0);
+        let tokens: Vec<usize> = self.clients.range(from..).map(|(token, _)| *token).collect();
+        let before = self.clients.range(..from).map(|(token, _)| *token);
+        for token in tokens.into_iter().chain(before.collect::<Vec<_>>()) {
+            if begun.elapsed() > TURN {
+                self.unserved = Some(token);
+                return;
             }
-        }
-        for token in gone {
-            self.close(control, token);
+            let Some(client) = self.clients.get_mut(&token) else {
+                continue;
+            };
+            if client.advance(control, now).is_err() {
+                self.close(control, token);
+            } else {
+                client.watch(&self.poll, token);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
 
 use config::client::{Answer, Response, Show};
 use config::watch::{Output, Session};
@@ -21,6 +22,10 @@ const PIECE: usize = 64 * 1024;
 pub(super) const READ_PAUSE: usize = 256 * 1024;
 /// A client that lets this much wait is cut off.
 const MAX_BACKLOG: usize = 64 * 1024 * 1024;
+/// A client's share of a turn: when it is over, its next request waits for the next turn.
+const SHARE: Duration = Duration::from_millis(1);
+/// How often workers are asked how far their dumps are.
+const DUMP_LOOK: Duration = Duration::from_millis(1);
 /// Rows of connections told when no limit is asked for.
 const DEFAULT_ROWS: usize = 10_000;
 
@@ -79,11 +84,21 @@ impl Client {
 
     /// Whether there is something to do without a further event: not while answers wait to be read,
     /// because the end of that is an event.
-    pub(super) fn has_work(&self) -> bool {
+    fn has_work(&self) -> bool {
         let waits = self.dump.is_some() || !self.todo.is_empty() || self.taken < self.input.len();
         (waits || self.readable && !self.half_closed) && self.output.len() < READ_PAUSE
     }
 
+    /// How long it can wait for its next turn if no event comes before.
+    pub(super) fn waits_at_most(&self) -> Duration {
+        match (self.has_work(), &self.dump) {
+            (true, Some(_)) => DUMP_LOOK,
+            (true, None) => Duration::ZERO,
+            (false, _) => Duration::MAX,
+        }
+    }
+
+    /// Its share of a turn: reads, does what was asked for, writes.
     pub(super) fn advance(&mut self, control: &mut Control, now: Timestamp) -> Result<(), Gone> {
         self.write()?;
         if self.readable && self.may_read() {
@@ -130,9 +145,11 @@ impl Client {
         Ok(())
     }
 
-    /// Does what was asked for, in order, until answers have to wait or nothing is left.
+    /// Does what was asked for, in order, until answers have to wait, the time is up or nothing is
+    /// left.
     fn work(&mut self, control: &mut Control, now: Timestamp) {
-        while self.output.len() < READ_PAUSE {
+        let begun = Instant::now();
+        while self.output.len() < READ_PAUSE && begun.elapsed() < SHARE {
             if let Some(dump) = &mut self.dump {
                 if !dump.advance(control, &mut self.output) {
                     return;
