@@ -259,8 +259,9 @@ impl Resolver {
         }
     }
 
-    /// Takes a worker's finding. Never sends by itself: poll afterwards.
-    pub fn on_event(&mut self, event: Event, now: Timestamp) {
+    /// Takes a worker's finding. Never sends by itself: poll afterwards. Gives a conflict that the
+    /// operator should hear of: when it is seen first, and each time the address is defended.
+    pub fn on_event(&mut self, event: Event, now: Timestamp) -> Option<Conflict> {
         match event {
             Event::Needed { vlan, addr } => self.entries.needed(&mut self.shared, vlan, addr, now),
             Event::Learned {
@@ -278,16 +279,20 @@ impl Resolver {
                 self.announcements.queried(&self.shared, vlan, group, now);
             }
             Event::Conflict { vlan, addr, mac } => {
-                if self.conflicts.seen(&mut self.shared, vlan, addr, mac, now) {
+                let conflict = self.conflicts.seen(&mut self.shared, vlan, addr, mac, now);
+                if conflict.is_some() {
                     self.announcements.defend(vlan, addr, now);
                 }
+                return conflict;
             }
         }
+        None
     }
 
     /// Does what is due, up to the next frame to send; `None` when nothing is due any more. The
     /// caller bounds how many frames it takes in one go.
     pub fn poll(&mut self, now: Timestamp) -> Option<Emit> {
+        self.conflicts.expire(now);
         self.entries
             .poll(&mut self.shared, now)
             .or_else(|| self.announcements.poll(&mut self.shared, now))
@@ -307,7 +312,8 @@ impl Resolver {
         self.entries.snapshot()
     }
 
-    /// Conflicts over addresses of ours, by VLAN and address.
+    /// Conflicts over addresses of ours, by VLAN and address; those that were heard of within the
+    /// last ten minutes.
     pub fn conflicts(&self) -> Vec<Conflict> {
         self.conflicts.snapshot()
     }

@@ -157,6 +157,7 @@ pub const TABLES: &[Known] = &[
             text("kind", "KIND"),
             text("vlan", "VLAN"),
             eventful(text("conflict", "CONFLICT")),
+            eventful(seconds("conflictSinceSeconds", "CONFLICT-SINCE")),
         ],
     },
     Known {

@@ -251,13 +251,23 @@ impl Control {
     }
 
     fn take_events(&mut self, now: Timestamp) {
+        let mut conflicts = Vec::new();
         for worker in &self.workers {
             for _ in 0..EVENT_BUDGET {
-                match worker.events.pop() {
-                    Some(event) => self.resolver.on_event(event, now),
-                    None => break,
-                }
+                let Some(event) = worker.events.pop() else {
+                    break;
+                };
+                conflicts.extend(self.resolver.on_event(event, now));
             }
+        }
+        for conflict in conflicts {
+            warn!(
+                address = %conflict.addr,
+                vlan = self.vlan_name(conflict.vlan),
+                other_mac = %conflict.mac,
+                times_heard = conflict.count,
+                "another station uses an address of ours; it is defended"
+            );
         }
     }
 

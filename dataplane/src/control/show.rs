@@ -66,7 +66,7 @@ impl Control {
         let rows = match show.table.as_str() {
             "ports" => self.show_ports(),
             "vlans" => self.show_vlans(),
-            "self-ips" => self.show_self_ips(),
+            "self-ips" => self.show_self_ips(now),
             "neighbors" => self.show_neighbors(now),
             "routes" => self.show_routes(),
             "virtual-servers" => self.show_virtual_servers(),
@@ -83,7 +83,7 @@ impl Control {
         Ok(Answered::Rows(filter_rows(rows, &show.filter)?))
     }
 
-    fn vlan_name(&self, index: VlanIndex) -> String {
+    pub(super) fn vlan_name(&self, index: VlanIndex) -> String {
         self.tables()
             .vlans
             .get(index)
@@ -146,14 +146,19 @@ impl Control {
         rows
     }
 
-    fn show_self_ips(&self) -> Vec<Row> {
+    fn show_self_ips(&self, now: Timestamp) -> Vec<Row> {
         let tables = self.tables();
-        let conflicts = self.resolver.conflicts();
+        let conflicts: BTreeMap<_, _> = self
+            .resolver
+            .conflicts()
+            .into_iter()
+            .map(|conflict| ((conflict.vlan, conflict.addr), conflict))
+            .collect();
         let mut rows: Vec<Row> = tables
             .owned
             .iter()
             .map(|(vlan, addr, owner)| {
-                let conflict = conflicts.iter().find(|c| c.vlan == vlan && c.addr == addr);
+                let conflict = conflicts.get(&(vlan, addr));
                 row! {
                     "address": addr.to_string(),
                     "vlan": self.vlan_name(vlan),
@@ -162,6 +167,7 @@ impl Control {
                         vlan::Owner::Virtual => "virtual",
                     },
                     "conflict": conflict.map(|c| c.mac.to_string()),
+                    "conflictSinceSeconds": conflict.map(|c| now.since(c.first_seen).as_secs()),
                 }
             })
             .collect();

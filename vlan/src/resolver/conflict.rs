@@ -1,6 +1,7 @@
 //! Addresses of ours that another station uses too (RFC 5227 section 2.4).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use net::{Addr, MacAddr, Timestamp, VlanIndex};
 
@@ -8,6 +9,9 @@ use super::Shared;
 
 /// The most addresses that conflicts are remembered for.
 const MAX_CONFLICTS: usize = 1024;
+
+/// How long after the other station was heard last a conflict is remembered.
+const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// An address of ours that another station uses too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +33,13 @@ pub struct Conflict {
 #[derive(Debug, Default)]
 pub(super) struct Conflicts {
     by_addr: BTreeMap<(VlanIndex, Addr), (Conflict, Timestamp)>,
+    /// When the first of them may be forgotten; `None` if there is none.
+    look: Option<Timestamp>,
 }
 
 impl Conflicts {
-    /// Records a conflict; says whether to defend the address now. We keep it whatever the other
-    /// does, and say so once per interval: two stubborn stations must not flood the link.
+    /// Records a conflict; gives it if the address is to be defended now. We keep it whatever the
+    /// other does, and say so once per interval: two stubborn stations must not flood the link.
     pub(super) fn seen(
         &mut self,
         shared: &mut Shared,
@@ -41,10 +47,10 @@ impl Conflicts {
         addr: Addr,
         mac: MacAddr,
         now: Timestamp,
-    ) -> bool {
+    ) -> Option<Conflict> {
         if shared.owned.get(vlan, &addr).is_none() {
             shared.counters.refused += 1;
-            return false;
+            return None;
         }
         shared.counters.conflicts += 1;
         let key = (vlan, addr);
@@ -56,11 +62,11 @@ impl Conflicts {
             if defend {
                 *defended = now;
             }
-            return defend;
+            return defend.then_some(*conflict);
         }
         if self.by_addr.len() >= MAX_CONFLICTS {
             shared.counters.no_room += 1;
-            return false;
+            return None;
         }
         let conflict = Conflict {
             vlan,
@@ -71,7 +77,22 @@ impl Conflicts {
             last_seen: now,
         };
         self.by_addr.insert(key, (conflict, now));
-        true
+        self.look.get_or_insert(now + REMEMBERED);
+        Some(conflict)
+    }
+
+    /// Forgets conflicts that are over, as far as one can tell: the other station is silent.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        if self.look.is_none_or(|look| now < look) {
+            return;
+        }
+        self.by_addr
+            .retain(|_, (conflict, _)| now < conflict.last_seen + REMEMBERED);
+        self.look = self
+            .by_addr
+            .values()
+            .map(|(conflict, _)| conflict.last_seen + REMEMBERED)
+            .min();
     }
 
     /// Forgets conflicts over addresses that are no longer ours.

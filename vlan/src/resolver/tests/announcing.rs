@@ -211,3 +211,48 @@ fn a_conflict_is_recorded_and_the_address_defended_once_per_ten_seconds() {
     bench.event(conflict(PEER));
     assert_eq!(bench.resolver.conflicts(), []);
 }
+
+#[test]
+fn a_conflict_is_told_first_and_with_each_defence_and_forgotten_after_ten_minutes_of_silence() {
+    let mut bench = Bench::new();
+    let conflict = |last: u8| Event::Conflict {
+        vlan: EXTERNAL,
+        addr: Addr::from_v4([192, 0, 2, last]),
+        mac: PEER,
+    };
+    for last in [1, 7] {
+        bench.owned.insert(
+            EXTERNAL,
+            IpAddr::from([192, 0, 2, last]),
+            Owner::Virtual,
+        );
+    }
+    bench.configure();
+    bench.pass(10.0);
+    let start = bench.now;
+    assert_eq!(
+        bench.resolver.on_event(conflict(7), start).map(|c| c.count),
+        Some(1)
+    );
+    let mut told = vec![];
+    for _ in 0..25 {
+        let now = bench.now;
+        told.extend(bench.resolver.on_event(conflict(1), now));
+        bench.pass(1.0);
+    }
+    let counts: Vec<u64> = told.iter().map(|conflict| conflict.count).collect();
+    assert_eq!(counts, [1, 11, 21]);
+    assert!(told.iter().all(|conflict| conflict.first_seen == start));
+    let known = |bench: &mut Bench, after: f64| {
+        bench.now = start + Duration::from_secs_f64(after);
+        bench.sent();
+        bench.resolver.conflicts().len()
+    };
+    assert_eq!(known(&mut bench, 599.9), 2);
+    assert_eq!(known(&mut bench, 600.0), 1, "the one not heard again");
+    assert_eq!(known(&mut bench, 623.9), 1);
+    assert_eq!(known(&mut bench, 624.0), 0);
+    let now = bench.now;
+    let again = bench.resolver.on_event(conflict(1), now);
+    assert_eq!(again.map(|conflict| conflict.first_seen), Some(now));
+}
