@@ -73,6 +73,32 @@ pub struct FlowRow {
     pub vlans: (VlanIndex, VlanIndex),
 }
 
+/// A piece of a dump. A channel that closes before [`DumpPiece::End`] says that the dump was cut
+/// short: the asker let it wait for too long.
+#[derive(Debug)]
+pub enum DumpPiece {
+    /// Some flows; never none.
+    Rows(Vec<FlowRow>),
+    /// That was all of this worker.
+    End,
+    /// This worker has too many dumps under way and tells nothing.
+    Refused,
+}
+
+/// How far a dump has come in one turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DumpStep {
+    /// Some flows were looked at, and there are more.
+    Moved,
+    /// Nothing was done: what was told before is not taken yet.
+    Waits,
+    /// It is over: all is told, or nobody listens any more.
+    Over,
+}
+
+/// How long a dump waits for its asker before it is given up.
+const DUMP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A running dump of one worker's flow table.
 #[derive(Debug)]
 pub struct FlowDump {
@@ -82,42 +108,73 @@ pub struct FlowDump {
     pub filter: FlowFilter,
     /// When the dump was asked for: ages are told relative to it.
     pub now: Timestamp,
-    /// Where the rows go; closed at the end.
-    pub rows: Sender<Vec<FlowRow>>,
-    /// How far it has come.
-    pub cursor: Cursor,
+    /// Where the rows go.
+    pub rows: Sender<DumpPiece>,
+    /// How far it has come; `None` when only the end is left to tell.
+    pub cursor: Option<Cursor>,
+    /// Since when the asker takes nothing.
+    pub waits_since: Option<Timestamp>,
 }
 
 impl FlowDump {
-    /// Tells up to `budget` flows more; false once there is nothing left to tell or nobody listens.
-    pub fn tell(&mut self, flows: &Table<FlowData>, tables: &Tables, budget: usize) -> bool {
+    /// A dump of `worker`'s flows from the first one on.
+    pub fn new(worker: u16, filter: FlowFilter, now: Timestamp, rows: Sender<DumpPiece>) -> Self {
+        Self {
+            worker,
+            filter,
+            now,
+            rows,
+            cursor: Some(Cursor::default()),
+            waits_since: None,
+        }
+    }
+
+    /// Says that it is not carried out.
+    pub fn refuse(self) {
+        // If there is no room even for that, the asker sees its channel close.
+        let _ = self.rows.try_send(DumpPiece::Refused);
+    }
+
+    /// Looks at up to `budget` flows more, or tells the end. Never waits.
+    pub fn tell(
+        &mut self,
+        flows: &Table<FlowData>,
+        tables: &Tables,
+        budget: usize,
+        now: Timestamp,
+    ) -> DumpStep {
         if self.rows.is_full() {
-            return true;
+            return self.wait(now);
         }
-        let mut rows = Vec::new();
-        let before = self.cursor;
-        let (piece, next) = flows.iter_from(self.cursor, budget);
-        for (_, flow) in piece {
-            let row = self.row(flow, tables);
-            if self.filter.selects(&row) {
-                rows.push(row);
+        let Some(cursor) = self.cursor else {
+            return match self.rows.try_send(DumpPiece::End) {
+                Err(TrySendError::Full(_)) => self.wait(now),
+                Ok(()) | Err(TrySendError::Disconnected(_)) => DumpStep::Over,
+            };
+        };
+        let (piece, next) = flows.iter_from(cursor, budget);
+        let rows: Vec<FlowRow> = piece
+            .map(|(_, flow)| self.row(flow, tables))
+            .filter(|row| self.filter.selects(row))
+            .collect();
+        if !rows.is_empty() {
+            match self.rows.try_send(DumpPiece::Rows(rows)) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => return self.wait(now),
+                Err(TrySendError::Disconnected(_)) => return DumpStep::Over,
             }
         }
-        match next {
-            Some(cursor) => self.cursor = cursor,
-            None if rows.is_empty() => return false,
-            None => {}
-        }
-        if rows.is_empty() {
-            return true;
-        }
-        match self.rows.try_send(rows) {
-            Ok(()) => next.is_some(),
-            Err(TrySendError::Full(_)) => {
-                self.cursor = before;
-                true
-            }
-            Err(TrySendError::Disconnected(_)) => false,
+        self.cursor = next;
+        self.waits_since = None;
+        DumpStep::Moved
+    }
+
+    fn wait(&mut self, now: Timestamp) -> DumpStep {
+        let since = *self.waits_since.get_or_insert(now);
+        if now.since(since) < DUMP_PATIENCE {
+            DumpStep::Waits
+        } else {
+            DumpStep::Over
         }
     }
 

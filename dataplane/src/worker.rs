@@ -8,7 +8,7 @@ use net::{PortId, Timestamp};
 use vlan::Event;
 use vlan::neighbor::Neighbors;
 
-use crate::command::{Command, FlowDump};
+use crate::command::{Command, DumpStep, FlowDump};
 use crate::counters::WorkerCounters;
 use crate::hold::{HoldQueue, Released};
 use crate::pipeline::{Pipeline, PipelineConfig};
@@ -233,8 +233,7 @@ impl<P: Port> Worker<P> {
             busy += self.obey();
         }
         if !self.dumps.is_empty() {
-            self.dump();
-            busy += 1;
+            busy += self.dump(now);
         }
         busy
     }
@@ -260,8 +259,9 @@ impl<P: Port> Worker<P> {
                     }
                 }
                 Command::Dump(dump) => {
-                    // Dropped when too many run: the asker sees its channel close.
-                    let _ = self.dumps.try_push(dump);
+                    if let Err(full) = self.dumps.try_push(dump) {
+                        full.element().refuse();
+                    }
                 }
             }
         }
@@ -288,11 +288,17 @@ impl<P: Port> Worker<P> {
         }
     }
 
-    /// Tells a piece of the flow table to each who asked for it; never waits for them.
-    fn dump(&mut self) {
+    /// Tells a piece of the flow table to each who asked for it; never waits for them. Returns how
+    /// many got on: a worker is not busy for those who do not take what they asked for.
+    fn dump(&mut self, now: Timestamp) -> usize {
         let flows = self.pipeline.flows();
-        self.dumps
-            .retain(|dump| dump.tell(flows, self.pipeline.tables(), DUMP_BUDGET));
+        let mut moved = 0;
+        self.dumps.retain(|dump| {
+            let step = dump.tell(flows, self.pipeline.tables(), DUMP_BUDGET, now);
+            moved += usize::from(step == DumpStep::Moved);
+            step != DumpStep::Over
+        });
+        moved
     }
 
     /// The tables this worker uses.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use config::client::Show;
-use conntrack::Cursor;
 use crossbeam::channel::unbounded;
 use net::{PortId, Timestamp};
 use serde::Serialize;
@@ -12,7 +11,7 @@ use serde_json::Value;
 
 use super::Replay;
 use super::inputs::InputReport;
-use crate::command::{Command, FlowDump, FlowFilter};
+use crate::command::{Command, DumpPiece, FlowDump, FlowFilter};
 use crate::control::show::{Answered, Row};
 use crate::verdict::{Answer, DropReason, FlowStep};
 
@@ -177,20 +176,19 @@ impl Replay {
     /// The flows of the table, in order of client and destination.
     fn flows(&mut self) -> Vec<Row> {
         let (rows, dumped) = unbounded();
-        let dump = FlowDump {
-            worker: 0,
-            filter: FlowFilter::default(),
-            now: self.now,
-            rows,
-            cursor: Cursor::default(),
-        };
+        let dump = FlowDump::new(0, FlowFilter::default(), self.now, rows);
         if let Some(worker) = self.rig.control().workers().first()
             && worker.commands.push(Command::Dump(dump)).is_err()
         {
             return Vec::new();
         }
         self.rig.advance(self.now);
-        let mut flows: Vec<_> = dumped.try_iter().flatten().collect();
+        let mut flows = Vec::new();
+        for piece in dumped.try_iter() {
+            if let DumpPiece::Rows(rows) = piece {
+                flows.extend(rows);
+            }
+        }
         flows.sort_by_key(|flow| flow.original);
         flows
             .iter()

@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 
+use config::FieldError;
 use config::client::Response;
-use conntrack::Cursor;
 use crossbeam::channel::{Receiver, TryRecvError, bounded};
 use net::Timestamp;
-use tracing::warn;
 
 use super::client::{READ_PAUSE, row_line};
-use crate::command::{Command, FlowDump, FlowFilter, FlowRow};
+use crate::command::{Command, DumpPiece, FlowDump, FlowFilter};
 use crate::control::Control;
 
 /// Pieces of a dump that may wait for the control thread.
@@ -17,71 +16,75 @@ const DUMP_PIECES: usize = 4;
 
 /// A request for connections under way: the workers tell their flows piece by piece.
 pub(super) struct Dump {
-    rows: Receiver<Vec<FlowRow>>,
+    pieces: Receiver<DumpPiece>,
+    /// Workers that have not told their last yet.
+    workers: usize,
     left: usize,
     told: usize,
 }
 
 impl Dump {
-    pub(super) fn start(
-        control: &Control,
-        filter: &FlowFilter,
-        limit: usize,
-        now: Timestamp,
-    ) -> Self {
-        let (sender, rows) = bounded(DUMP_PIECES);
+    pub(super) fn start(control: &Control, filter: &FlowFilter, limit: usize, now: Timestamp) -> Self {
+        let (sender, pieces) = bounded(DUMP_PIECES);
         for (number, worker) in control.workers().iter().enumerate() {
-            let dump = FlowDump {
-                worker: u16::try_from(number).unwrap_or(u16::MAX),
-                filter: filter.clone(),
-                now,
-                rows: sender.clone(),
-                cursor: Cursor::default(),
-            };
-            if worker.commands.push(Command::Dump(dump)).is_err() {
-                warn!(
-                    worker = number,
-                    "too many commands under way: its connections are not shown"
-                );
+            let number = u16::try_from(number).unwrap_or(u16::MAX);
+            let dump = FlowDump::new(number, filter.clone(), now, sender.clone());
+            if let Err(Command::Dump(dump)) = worker.commands.push(Command::Dump(dump)) {
+                dump.refuse();
             }
         }
         Self {
-            rows,
+            pieces,
+            workers: control.workers().len(),
             left: limit,
             told: 0,
         }
     }
 
-    /// Takes what the workers have told; true once that was all.
+    /// Takes what the workers have told; true once that was all, or all there will be.
     pub(super) fn advance(&mut self, control: &Control, output: &mut VecDeque<u8>) -> bool {
         while output.len() < READ_PAUSE {
-            match self.rows.try_recv() {
-                Ok(rows) => {
-                    for row in rows {
-                        if self.left == 0 {
-                            let end = Response::End {
-                                count: self.told,
-                                more: Some(String::new()),
-                            };
-                            output.extend(end.to_line().as_bytes());
-                            return true;
-                        }
+            let last = match self.pieces.try_recv() {
+                Ok(DumpPiece::Rows(rows)) => {
+                    let all = rows.len() <= self.left;
+                    for row in rows.into_iter().take(self.left) {
                         self.left -= 1;
                         self.told += 1;
                         output.extend(row_line("connections", control.flow_row(&row)).as_bytes());
                     }
+                    (!all).then(|| self.end(true))
+                }
+                Ok(DumpPiece::End) => {
+                    self.workers = self.workers.saturating_sub(1);
+                    (self.workers == 0).then(|| self.end(false))
+                }
+                Ok(DumpPiece::Refused) => {
+                    Some(Self::failed("too many dumps are running, try again".to_owned()))
                 }
                 Err(TryRecvError::Empty) => return false,
-                Err(TryRecvError::Disconnected) => {
-                    let end = Response::End {
-                        count: self.told,
-                        more: None,
-                    };
-                    output.extend(end.to_line().as_bytes());
-                    return true;
-                }
+                Err(TryRecvError::Disconnected) => Some(Self::failed(format!(
+                    "given up after {} connections: the answer was not read for 5 s, or a worker \
+                     has stopped; try again",
+                    self.told
+                ))),
+            };
+            if let Some(last) = last {
+                output.extend(last.to_line().as_bytes());
+                return true;
             }
         }
         false
+    }
+
+    fn end(&self, more: bool) -> Response {
+        Response::End {
+            count: self.told,
+            more: more.then(String::new),
+        }
+    }
+
+    /// Not the end of a table: who asked must not take what there was for all there is.
+    fn failed(why: String) -> Response {
+        Response::refused("SHOW", vec![FieldError::whole(why)])
     }
 }
