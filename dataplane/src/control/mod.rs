@@ -63,6 +63,8 @@ pub struct Control {
     workers: Vec<Shared>,
     config: Arc<Config>,
     published_at: Option<Timestamp>,
+    /// How often changes were taken up.
+    taken_up: u64,
     commands_lost: u64,
     states: Vec<ObjectState>,
     port_facts: Option<PortFacts>,
@@ -100,6 +102,7 @@ impl Control {
             workers,
             config: Arc::new(Config::default()),
             published_at: None,
+            taken_up: 0,
             commands_lost: 0,
             states: Vec::new(),
             port_facts: None,
@@ -167,6 +170,11 @@ impl Control {
         &self.config
     }
 
+    /// After how many takings-up of changes all that was fed so far has been carried out and told.
+    fn told_after(&self) -> u64 {
+        self.taken_up + u64::from(self.hub.dirty())
+    }
+
     /// The store of objects and the sessions of feeders.
     pub fn hub(&mut self) -> &mut Hub {
         &mut self.hub
@@ -211,6 +219,7 @@ impl Control {
             return Vec::new();
         }
         let changes = self.hub.take_changes();
+        self.taken_up += 1;
         if !changes.objects {
             return self.hub.republish();
         }

@@ -43,6 +43,8 @@ pub(super) struct Client {
     dump: Option<Dump>,
     /// The client will send no more.
     half_closed: bool,
+    /// All requests are answered, and what they fed is told after so many takings-up of changes.
+    told_after: Option<u64>,
     readable: bool,
     interest: Interest,
 }
@@ -62,6 +64,7 @@ impl Client {
             todo: VecDeque::new(),
             dump: None,
             half_closed: false,
+            told_after: None,
             readable: true,
             interest,
         }
@@ -113,8 +116,21 @@ impl Client {
             );
             return Err(Gone);
         }
-        let done = self.half_closed && self.output.is_empty() && !self.has_work();
-        if done { Err(Gone) } else { Ok(()) }
+        if self.is_done(control) {
+            Err(Gone)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether there is nothing left to say to a client that says nothing more itself: the states
+    /// of what it fed come after the answers.
+    fn is_done(&mut self, control: &Control) -> bool {
+        if !self.half_closed || !self.output.is_empty() || self.has_work() {
+            return false;
+        }
+        let after = *self.told_after.get_or_insert_with(|| control.told_after());
+        control.taken_up >= after
     }
 
     fn may_read(&self) -> bool {
