@@ -13,7 +13,7 @@ mod socket;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use config::FieldError;
@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 
 use super::Control;
 use client::Client;
+use socket::Place;
 pub use socket::SocketError;
 
 /// Clients at once.
@@ -41,7 +42,7 @@ pub struct Server {
     poll: Poll,
     events: Events,
     listener: UnixListener,
-    path: PathBuf,
+    place: Place,
     clients: BTreeMap<usize, Client>,
     next_token: usize,
     /// The client the next turn begins with, if the last one had no time left for it.
@@ -52,7 +53,7 @@ impl Server {
     /// Opens the socket at `path` with the given permissions (`0o600`: its owner alone). A socket
     /// left behind by a process that is gone is replaced.
     pub fn open(path: &Path, mode: u32) -> Result<Self, SocketError> {
-        let mut listener = socket::listen(path, mode)?;
+        let (mut listener, place) = socket::listen(path, mode)?;
         let io = |what| {
             move |error| SocketError::Io {
                 path: path.to_owned(),
@@ -69,7 +70,7 @@ impl Server {
             poll,
             events: Events::with_capacity(128),
             listener,
-            path: path.to_owned(),
+            place,
             clients: BTreeMap::new(),
             next_token: 0,
             unserved: None,
@@ -192,7 +193,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        self.place.remove();
     }
 }
 
