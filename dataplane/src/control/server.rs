@@ -45,6 +45,10 @@ pub struct Server {
     place: Place,
     clients: BTreeMap<usize, Client>,
     next_token: usize,
+    /// Somebody may wait to be accepted: the event is told once.
+    accept: bool,
+    /// The last attempt to accept failed, and that was logged.
+    accept_failed: bool,
     /// The client the next turn begins with, if the last one had no time left for it.
     unserved: Option<usize>,
 }
@@ -73,6 +77,8 @@ impl Server {
             place,
             clients: BTreeMap::new(),
             next_token: 0,
+            accept: false,
+            accept_failed: false,
             unserved: None,
         })
     }
@@ -92,15 +98,14 @@ impl Server {
             }
             return;
         }
-        let mut accept = false;
         for event in &self.events {
             if event.token() == LISTENER {
-                accept = true;
+                self.accept = true;
             } else if let Some(client) = self.clients.get_mut(&event.token().0) {
                 client.note(event);
             }
         }
-        if accept {
+        if self.accept {
             self.accept(control);
         }
         self.advance(control, now);
@@ -150,12 +155,23 @@ impl Server {
         loop {
             let mut stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    warn!(%error, "cannot accept a client of the config socket");
+                    match error.kind() {
+                        ErrorKind::WouldBlock => self.accept = false,
+                        // Of one client; there may be others behind it.
+                        ErrorKind::ConnectionAborted | ErrorKind::Interrupted => continue,
+                        // Not enough of something, such as file descriptors: the next turn may
+                        // find it.
+                        _ if self.accept_failed => {}
+                        _ => {
+                            self.accept_failed = true;
+                            warn!(%error, "cannot accept a client of the config socket yet");
+                        }
+                    }
                     return;
                 }
             };
+            self.accept_failed = false;
             if self.clients.len() >= MAX_CLIENTS {
                 let refusal = refusal(format!("too many clients: {MAX_CLIENTS} at once"));
                 let _ = stream.write(refusal.as_bytes());
