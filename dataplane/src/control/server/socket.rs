@@ -37,7 +37,10 @@ pub enum SocketError {
         octets: usize,
     },
     /// The system refused.
-    #[error("{path}: cannot {what}: {error}")]
+    #[error(
+        "{path}: cannot {what}: {error}; run as root, or give another path with --config-socket, \
+         or none"
+    )]
     Io {
         /// The path of the socket.
         path: PathBuf,
