@@ -115,7 +115,11 @@ impl Server {
     fn advance(&mut self, control: &mut Control, now: Timestamp) {
         let begun = Instant::now();
         let from = self.unserved.take().unwrap_or(0);
-        let tokens: Vec<usize> = self.clients.range(from..).map(|(token, _)| *token).collect();
+        let tokens: Vec<usize> = self
+            .clients
+            .range(from..)
+            .map(|(token, _)| *token)
+            .collect();
         let before = self.clients.range(..from).map(|(token, _)| *token);
         for token in tokens.into_iter().chain(before.collect::<Vec<_>>()) {
             if begun.elapsed() > TURN {

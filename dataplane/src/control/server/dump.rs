@@ -24,7 +24,12 @@ pub(super) struct Dump {
 }
 
 impl Dump {
-    pub(super) fn start(control: &Control, filter: &FlowFilter, limit: usize, now: Timestamp) -> Self {
+    pub(super) fn start(
+        control: &Control,
+        filter: &FlowFilter,
+        limit: usize,
+        now: Timestamp,
+    ) -> Self {
         let (sender, pieces) = bounded(DUMP_PIECES);
         for (number, worker) in control.workers().iter().enumerate() {
             let number = u16::try_from(number).unwrap_or(u16::MAX);
@@ -58,9 +63,9 @@ impl Dump {
                     self.workers = self.workers.saturating_sub(1);
                     (self.workers == 0).then(|| self.end(false))
                 }
-                Ok(DumpPiece::Refused) => {
-                    Some(Self::failed("too many dumps are running, try again".to_owned()))
-                }
+                Ok(DumpPiece::Refused) => Some(Self::failed(
+                    "too many dumps are running, try again".to_owned(),
+                )),
                 Err(TryRecvError::Empty) => return false,
                 Err(TryRecvError::Disconnected) => Some(Self::failed(format!(
                     "given up after {} connections: the answer was not read for 5 s, or a worker \

@@ -221,11 +221,9 @@ fn a_conflict_is_told_first_and_with_each_defence_and_forgotten_after_ten_minute
         mac: PEER,
     };
     for last in [1, 7] {
-        bench.owned.insert(
-            EXTERNAL,
-            IpAddr::from([192, 0, 2, last]),
-            Owner::Virtual,
-        );
+        bench
+            .owned
+            .insert(EXTERNAL, IpAddr::from([192, 0, 2, last]), Owner::Virtual);
     }
     bench.configure();
     bench.pass(10.0);
