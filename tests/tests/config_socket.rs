@@ -231,3 +231,54 @@ fn a_path_too_long_for_a_socket_is_told_with_its_limit() {
     assert!(error.contains("99 are allowed"), "{error}");
     assert!(error.contains("--config-socket"), "{error}");
 }
+
+#[test]
+fn questions_for_neighbors_wait_for_room_in_the_workers_ring_and_none_is_lost() {
+    let mut bench = Bench::new();
+    let vlan = json!({"apiVersion": "k8s.f5net.com/v1", "kind": "F5SPKVlan",
+        "metadata": {"name": "external"},
+        "spec": {"name": "external", "tag": 100, "interfaces": ["1.1"],
+            "selfip_v4s": ["10.0.0.1"], "prefixlen_v4": 16}});
+    bench.rig.apply(&[vlan]).unwrap();
+    for _ in 0..10 {
+        bench.rig.advance(bench.now);
+        bench.now = bench.now + Duration::from_secs(1);
+    }
+    let wire = |bench: &Bench| std::iter::from_fn(|| bench.rig.receive(PortId(0))).count();
+    wire(&bench);
+    let vlan = bench
+        .rig
+        .control()
+        .tables()
+        .vlans
+        .iter()
+        .next()
+        .unwrap()
+        .index;
+    for n in 0..2000_u16 {
+        let [high, low] = (n + 256).to_be_bytes();
+        let addr = net::Addr::from_v4([10, 0, high, low]);
+        let worker = &bench.rig.control().workers()[0];
+        worker
+            .events
+            .push(vlan::Event::Needed { vlan, addr })
+            .unwrap();
+    }
+    // The worker is held up for some turns of the control side.
+    for _ in 0..10 {
+        bench.rig.control_mut().poll(bench.now);
+    }
+    bench.rig.advance(bench.now);
+    assert_eq!(wire(&bench), 2000);
+    assert_eq!(bench.rig.control().commands_lost(), 0);
+    let mut client = bench.client("{\"type\":\"SHOW\",\"table\":\"resolver\"}\n");
+    bench.serve();
+    let rows = client.lines();
+    let count = |name: &str| {
+        let row = rows.iter().find(|line| line["row"]["counter"] == name);
+        row.unwrap()["row"]["count"].as_u64().unwrap()
+    };
+    assert_eq!(count("solicitations"), 2000);
+    assert!(count("delayed") > 0);
+    assert_eq!(count("lost"), 0);
+}

@@ -268,6 +268,15 @@ pub const TABLES: &[Known] = &[
         ],
     },
     Known {
+        name: "resolver",
+        about: "what was done to find neighbours and to announce addresses",
+        columns: &[
+            text("counter", "COUNTER"),
+            count("count", "COUNT"),
+            text("meaning", "MEANING"),
+        ],
+    },
+    Known {
         name: "config",
         about: "objects, and how far each has come",
         columns: &[

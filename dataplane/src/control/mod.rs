@@ -66,6 +66,8 @@ pub struct Control {
     /// How often changes were taken up.
     taken_up: u64,
     commands_lost: u64,
+    /// How often frames of the resolver had to wait for room in the worker's ring.
+    sendings_delayed: u64,
     states: Vec<ObjectState>,
     port_facts: Option<PortFacts>,
 }
@@ -104,6 +106,7 @@ impl Control {
             published_at: None,
             taken_up: 0,
             commands_lost: 0,
+            sendings_delayed: 0,
             states: Vec::new(),
             port_facts: None,
         }
@@ -286,7 +289,13 @@ impl Control {
             return;
         };
         let tables = self.publisher.newest();
+        let ports = self.surroundings.ports.len();
         for _ in 0..FRAME_BUDGET {
+            // The resolver counts what it hands out as sent: it keeps what there is no room for.
+            if worker.commands.capacity() - worker.commands.len() < ports {
+                self.sendings_delayed += 1;
+                break;
+            }
             let Some(emit) = self.resolver.poll(now) else {
                 break;
             };

@@ -34,6 +34,10 @@ pub const TABLES: &[(&str, &str)] = &[
         "dropped frames by reason; also answers and forwarded frames",
     ),
     ("workers", "workers: turns, flows, lost events"),
+    (
+        "resolver",
+        "what was done to find neighbours and to announce addresses",
+    ),
     ("config", "objects and how far each has come"),
 ];
 
@@ -73,6 +77,7 @@ impl Control {
             "pools" => self.show_pools(),
             "drops" => self.show_drops(),
             "workers" => self.show_workers(),
+            "resolver" => self.show_resolver(),
             "config" => self.show_config(),
             other => {
                 let names: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
@@ -335,6 +340,69 @@ impl Control {
             });
         }
         rows
+    }
+
+    fn show_resolver(&self) -> Vec<Row> {
+        let c = self.resolver.counters();
+        [
+            (
+                "solicitations",
+                c.solicitations,
+                "ARP requests and neighbour solicitations sent",
+            ),
+            (
+                "resolved",
+                c.resolved,
+                "neighbours whose MAC address became known",
+            ),
+            ("failed", c.failed, "neighbours that did not answer"),
+            (
+                "moved",
+                c.moved,
+                "neighbours that changed their MAC address",
+            ),
+            (
+                "evicted",
+                c.evicted,
+                "neighbours pushed out to make room for others",
+            ),
+            (
+                "no-room",
+                c.no_room,
+                "neighbours and conflicts there was no room for",
+            ),
+            (
+                "refused",
+                c.refused,
+                "findings refused: off-link, ours, not asked for, or on an unknown VLAN",
+            ),
+            (
+                "conflicts",
+                c.conflicts,
+                "times another station was heard to use an address of ours",
+            ),
+            (
+                "announcements",
+                c.announcements,
+                "announcements of our addresses, defences included",
+            ),
+            ("reports", c.reports, "multicast listener reports sent"),
+            (
+                "delayed",
+                self.sendings_delayed,
+                "times that frames had to wait since a worker had not sent earlier ones yet",
+            ),
+            (
+                "lost",
+                self.commands_lost,
+                "frames that a worker had no room for",
+            ),
+        ]
+        .into_iter()
+        .map(|(counter, count, meaning)| {
+            row! { "counter": counter, "count": count, "meaning": meaning }
+        })
+        .collect()
     }
 
     fn show_config(&self) -> Vec<Row> {
