@@ -8,9 +8,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use config::watch::Hub;
 use crossbeam::channel::{TryRecvError, bounded};
 use dataplane::command::{Command, DumpPiece, FlowDump, FlowFilter};
 use dataplane::control::server::{Server, SocketError};
+use dataplane::control::{Control, ControlConfig};
 use dataplane::rig::{Rig, RigConfig};
 use net::{PortId, Timestamp};
 use serde_json::{Value, json};
@@ -79,7 +81,7 @@ impl Client {
     /// What has come so far.
     fn lines(&mut self) -> Vec<Value> {
         let mut all = Vec::new();
-        let mut piece = [0; 65_536];
+        let mut piece = [0; 4096];
         while let Ok(len) = self.stream.read(&mut piece) {
             self.ended |= len == 0;
             if len == 0 {
@@ -281,4 +283,35 @@ fn questions_for_neighbors_wait_for_room_in_the_workers_ring_and_none_is_lost() 
     assert_eq!(count("solicitations"), 2000);
     assert!(count("delayed") > 0);
     assert_eq!(count("lost"), 0);
+}
+
+#[test]
+fn the_longer_changes_take_to_be_taken_up_the_longer_the_next_ones_are_gathered() {
+    let config = ControlConfig {
+        replica: 0,
+        ports: Vec::new(),
+        default_mtu: 1500,
+        workers: 1,
+        resolver: vlan::resolver::ResolverConfig::default(),
+        batch: Duration::from_nanos(1),
+    };
+    let mut control = Control::new(&config, Hub::default());
+    let mut feed = |control: &mut Control, name: &str| {
+        let line = json!({"type": "ADDED", "object": {"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}}});
+        let mut session = control.hub().open();
+        session.feed(control.hub(), format!("{line}\n").as_bytes(), &mut vec![]);
+    };
+    let start = Timestamp::from_secs(1);
+    feed(&mut control, "first");
+    control.poll(start);
+    assert_eq!(control.states().len(), 1);
+    feed(&mut control, "second");
+    // Far more than the batch, far less than any compilation takes.
+    control.poll(start + Duration::from_nanos(20));
+    assert_eq!(control.states().len(), 1);
+    let due = control.next_deadline().unwrap();
+    assert!(due > start + Duration::from_nanos(20));
+    control.poll(due);
+    assert_eq!(control.states().len(), 2);
 }

@@ -5,8 +5,9 @@
 pub mod server;
 pub mod show;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::watch::Hub;
 use config::{Config, ObjectKey, ObjectState, ReasonCode};
@@ -32,6 +33,9 @@ const FRAME_BUDGET: usize = 512;
 /// Events taken per poll at most.
 const EVENT_BUDGET: usize = 4096;
 
+/// How many times as long as taking up changes took the control side waits for the next ones.
+const PAUSE_PER_EFFORT: u32 = 4;
+
 /// What the control side is built from.
 #[derive(Debug, Clone)]
 pub struct ControlConfig {
@@ -45,7 +49,8 @@ pub struct ControlConfig {
     pub workers: u16,
     /// How neighbours are resolved.
     pub resolver: ResolverConfig,
-    /// Changes that arrive within this time of the last publication are published together.
+    /// Changes that arrive within this time of the last publication are published together; zero
+    /// publishes all at once. With a configuration that takes long to compile, it is longer.
     pub batch: Duration,
 }
 
@@ -63,6 +68,10 @@ pub struct Control {
     workers: Vec<Shared>,
     config: Arc<Config>,
     published_at: Option<Timestamp>,
+    /// How long it took to take up the last changes.
+    effort: Duration,
+    /// What could not be programmed, and was logged.
+    complaints: BTreeSet<String>,
     /// How often changes were taken up.
     taken_up: u64,
     commands_lost: u64,
@@ -104,6 +113,8 @@ impl Control {
             workers,
             config: Arc::new(Config::default()),
             published_at: None,
+            effort: Duration::ZERO,
+            complaints: BTreeSet::new(),
             taken_up: 0,
             commands_lost: 0,
             sendings_delayed: 0,
@@ -207,17 +218,28 @@ impl Control {
         let batch = self
             .hub
             .dirty()
-            .then(|| self.published_at.unwrap_or_default() + self.batch);
+            .then(|| self.published_at.unwrap_or_default() + self.pause());
         [batch, self.resolver.next_deadline()]
             .into_iter()
             .flatten()
             .min()
     }
 
+    /// The time between two publications: a stream of changes to a large configuration must leave
+    /// most of the time to everything else. Nothing is put off where nothing is batched: there, the
+    /// same input gives the same output whatever the time it takes.
+    fn pause(&self) -> Duration {
+        if self.batch.is_zero() {
+            Duration::ZERO
+        } else {
+            self.batch.max(self.effort * PAUSE_PER_EFFORT)
+        }
+    }
+
     fn take_configuration(&mut self, now: Timestamp) -> Vec<(u64, String)> {
         let waits = self
             .published_at
-            .is_some_and(|at| now.since(at) < self.batch && now >= at);
+            .is_some_and(|at| now.since(at) < self.pause() && now >= at);
         if !self.hub.dirty() || waits {
             return Vec::new();
         }
@@ -226,6 +248,7 @@ impl Control {
         if !changes.objects {
             return self.hub.republish();
         }
+        let begun = Instant::now();
         let (config, mut states) = config::resolve(self.hub.store(), self.replica);
         self.forget_unused();
         let (tables, errors) = compile(&config, &self.surroundings, &mut self.names);
@@ -239,14 +262,18 @@ impl Control {
             virtual_servers = tables.virtual_servers.len(),
             "configuration published"
         );
-        for error in &errors {
-            warn!("{error}");
+        let complaints: BTreeSet<String> = errors.iter().map(ToString::to_string).collect();
+        for complaint in complaints.difference(&self.complaints) {
+            warn!("{complaint}");
         }
+        self.complaints = complaints;
         self.retired.push(self.publisher.publish(tables));
         self.config = Arc::new(config);
         self.published_at = Some(now);
         self.states.clone_from(&states);
-        self.hub.publish(states)
+        let lines = self.hub.publish(states);
+        self.effort = begun.elapsed();
+        lines
     }
 
     /// Identities may only be given to new names when every worker has left the tables that name
