@@ -145,7 +145,7 @@ impl Server {
                 .values_mut()
                 .find(|c| c.session().id() == session)
             {
-                client.tell(&line);
+                client.tell(line);
             }
         }
         for (token, client) in &mut self.clients {

@@ -40,6 +40,8 @@ pub(super) struct Client {
     output: VecDeque<u8>,
     /// What the session wants done, in order; it waits while a dump is under way.
     todo: VecDeque<Output>,
+    /// Octets of lines in it that are no answers.
+    told_later: usize,
     dump: Option<Dump>,
     /// The client will send no more.
     half_closed: bool,
@@ -62,6 +64,7 @@ impl Client {
             taken: 0,
             output: VecDeque::new(),
             todo: VecDeque::new(),
+            told_later: 0,
             dump: None,
             half_closed: false,
             told_after: None,
@@ -80,9 +83,15 @@ impl Client {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
     }
 
-    /// A line for it.
-    pub(super) fn tell(&mut self, line: &str) {
-        self.output.extend(line.as_bytes());
+    /// A line for it, behind the answers to what it has sent already: a state that came before the
+    /// answer would be taken for one of an earlier version.
+    pub(super) fn tell(&mut self, line: String) {
+        if self.todo.is_empty() {
+            self.output.extend(line.as_bytes());
+        } else {
+            self.told_later += line.len();
+            self.todo.push_back(Output::Line(line));
+        }
     }
 
     /// Whether there is something to do without a further event: not while answers wait to be read,
@@ -109,7 +118,7 @@ impl Client {
         }
         self.work(control, now);
         self.write()?;
-        if self.output.len() > MAX_BACKLOG {
+        if self.output.len() + self.told_later > MAX_BACKLOG {
             warn!(
                 feeder = self.session.feeder(),
                 "client does not read its answers: cut off"
@@ -175,8 +184,13 @@ impl Client {
             match self.todo.pop_front() {
                 Some(Output::Line(line)) => self.output.extend(line.as_bytes()),
                 Some(Output::Show(show)) => self.show(control, &show, now),
-                None if self.taken < self.input.len() => self.take(control),
-                None => return,
+                None => {
+                    self.told_later = 0;
+                    if self.taken == self.input.len() {
+                        return;
+                    }
+                    self.take(control);
+                }
             }
         }
     }
