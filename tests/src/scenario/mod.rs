@@ -21,7 +21,6 @@
 //! | `publish` | takes what was applied |
 //! | `> FRAME` | a frame arrives |
 //! | `>> FRAME` | a frame arrives, but nothing happens before the next `>` or `go` |
-//! | `flood N FRAME` | N frames, one at a time, with source port and address counted up; outputs are not shown |
 //! | `wait 1.5s` | time passes |
 //! | `station NAME PORT TAGS ADDRESS…` | answers ARP and neighbour discovery by itself from now on |
 //! | `gone NAME` | no longer does |

@@ -136,7 +136,6 @@ impl<'a> Stage<'a> {
             }
             "go" | "publish" => self.settle(None),
             "wait" => self.wait(rest)?,
-            "flood" => self.flood(rest)?,
             "flows" => self.show_flows(),
             "neighbors" => self.show("neighbors", &["vlan", "address", "mac", "state"])?,
             "states" => self.show_states(),
@@ -317,27 +316,6 @@ impl<'a> Stage<'a> {
             let most = self.now + Duration::from_secs(1);
             self.now = due.max(least).min(most).min(end);
             self.settle(Some(self.now));
-        }
-        Ok(())
-    }
-
-    /// Sends a frame many times, each from another port; each 50,000 from another address.
-    fn flood(&mut self, rest: &str) -> Result<()> {
-        let (count, line) = rest.split_once(' ').ok_or("flood N FRAME")?;
-        let count: u32 = count.parse().map_err(|_| "flood N FRAME")?;
-        for number in 0..count {
-            let port = (1024 + number % 50_000).to_string();
-            let host = (7 + number / 50_000).to_string();
-            let line = line.replace("PORT", &port).replace("HOST", &host);
-            let (port, frame) = wire::frame(&line)?;
-            self.rig().send(port, frame);
-            if number % 32 == 31 || number + 1 == count {
-                let now = self.now;
-                self.rig().advance(now);
-                for port in (0..self.config.ports).map(PortId) {
-                    while self.rig().receive(port).is_some() {}
-                }
-            }
         }
         Ok(())
     }
