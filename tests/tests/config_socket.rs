@@ -296,7 +296,7 @@ fn the_longer_changes_take_to_be_taken_up_the_longer_the_next_ones_are_gathered(
         batch: Duration::from_nanos(1),
     };
     let mut control = Control::new(&config, Hub::default());
-    let mut feed = |control: &mut Control, name: &str| {
+    let feed = |control: &mut Control, name: &str| {
         let line = json!({"type": "ADDED", "object": {"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}}});
         let mut session = control.hub().open();
