@@ -1,6 +1,7 @@
 //! A port of the pipeline on a real DPDK queue pair, with captures for a wire.
 
 #![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used)] // helpers of tests are not tests to the lint
 
 use dataplane::dpdk_port::DpdkPort;
 use dataplane::port::{Burst, Frame, Port};
