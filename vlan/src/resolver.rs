@@ -33,7 +33,7 @@ use net::{Addr, MacAddr, Timestamp, VlanIndex};
 use crate::event::Event;
 pub use crate::frame::Frame;
 use crate::neighbor::Neighbors;
-use crate::owned::Owned;
+use crate::owned::{Owned, Owner};
 use crate::table::{Table, Vlan};
 
 use announce::Announcements;
@@ -68,6 +68,11 @@ pub struct ResolverConfig {
     pub announcements: u8,
     /// Time between two announcements (RFC 5227 section 1.1: 2 s at most).
     pub announce_interval: Duration,
+    /// The most announcements and listener reports per second, on all VLANs together; 0 is taken
+    /// for 1. What is due beyond that follows, in order.
+    pub announce_rate: u32,
+    /// How many of them may be sent at once after a time without; 0 is taken for 1.
+    pub announce_burst: u32,
     /// The shortest time between two defences of an address (RFC 5227 section 2.4).
     pub defend_interval: Duration,
     /// Keys the table's hash; random per start.
@@ -88,6 +93,8 @@ impl Default for ResolverConfig {
             settle: Duration::from_secs(1),
             announcements: 3,
             announce_interval: Duration::from_secs(1),
+            announce_rate: 1000,
+            announce_burst: 250,
             defend_interval: Duration::from_secs(10),
             seed: 0,
         }
@@ -204,7 +211,7 @@ impl Resolver {
                 owned: Owned::new(),
                 counters: Counters::default(),
             },
-            announcements: Announcements::default(),
+            announcements: Announcements::new(&config),
             conflicts: Conflicts::default(),
         }
     }
@@ -217,6 +224,9 @@ impl Resolver {
     /// Takes a configuration. What is newly owned, or owned by another MAC address or behind other
     /// tags than before, is announced; what is no longer owned is forgotten, and so are neighbours
     /// that are no longer on-link.
+    ///
+    /// A virtual address is announced on the VLANs where it is on-link: elsewhere it is reached by
+    /// a route, and nobody has it in a neighbour table. It is answered for on all of its VLANs.
     pub fn set_vlans(&mut self, table: &Table, owned: &Owned, now: Timestamp) {
         let before = std::mem::take(&mut self.shared.vlans);
         self.shared.vlans = table
@@ -243,9 +253,14 @@ impl Resolver {
         self.conflicts
             .retain(|vlan, addr| owned.get(vlan, &addr).is_some());
         self.announcements.retain(owned);
-        for (vlan, addr, _) in owned.iter() {
-            let known =
-                owned_before.get(vlan, &addr).is_some() && same(vlan, &before, &self.shared.vlans);
+        for (vlan, addr, owner) in owned.iter() {
+            if !is_announced(&self.shared.vlans, vlan, addr, owner) {
+                continue;
+            }
+            let known = owned_before
+                .get(vlan, &addr)
+                .is_some_and(|owner| is_announced(&before, vlan, addr, owner))
+                && same(vlan, &before, &self.shared.vlans);
             if !known {
                 self.announcements.add(&self.shared, vlan, addr, now);
             }
@@ -254,8 +269,10 @@ impl Resolver {
 
     /// Announces all addresses on a VLAN again: its link came up, or moved to another switch.
     pub fn announce(&mut self, vlan: VlanIndex, now: Timestamp) {
-        for (addr, _) in self.shared.owned.addresses(vlan) {
-            self.announcements.add(&self.shared, vlan, addr, now);
+        for (addr, owner) in self.shared.owned.addresses(vlan) {
+            if is_announced(&self.shared.vlans, vlan, addr, owner) {
+                self.announcements.add(&self.shared, vlan, addr, now);
+            }
         }
     }
 
@@ -322,4 +339,14 @@ impl Resolver {
     pub fn counters(&self) -> Counters {
         self.shared.counters
     }
+}
+
+/// Whether anybody on the VLAN can have this address of ours in a neighbour table.
+fn is_announced(
+    vlans: &BTreeMap<VlanIndex, Vlan>,
+    vlan: VlanIndex,
+    addr: Addr,
+    owner: Owner,
+) -> bool {
+    owner == Owner::SelfIp || vlans.get(&vlan).is_some_and(|vlan| vlan.on_link(addr.ip()))
 }

@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 use net::{Addr, MacAddr, Timestamp, VlanIndex};
 
-use super::{Emit, Shared};
+use super::{Emit, ResolverConfig, Shared};
 use crate::frame::{
     ADVERTISEMENT, ALL_MLDV2, ALL_NODES, ARP_REQUEST, ArpFields, Body, Frame, MODE_IS_EXCLUDE,
     NdFields, OVERRIDE, ROUTER, ReportFields, TARGET_LINK_LAYER, TO_EXCLUDE_MODE, solicited_node,
@@ -37,15 +38,58 @@ struct Pending {
 }
 
 /// The announcements still to be made; a few for each address owned, at most.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Announcements {
+    pace: Pace,
     pending: BTreeMap<Key, Pending>,
     due: BTreeSet<(Timestamp, Key)>,
     /// When a query for this group, or for all, was last answered.
     queried: BTreeMap<(VlanIndex, Option<Ipv6Addr>), Timestamp>,
 }
 
+/// How many frames per second, and how many at once: a configuration may make a million addresses
+/// ours in one go, and neither the link nor its stations must drown in them.
+#[derive(Debug)]
+struct Pace {
+    /// Between two frames.
+    interval: Duration,
+    /// How far `next` may be ahead: what a burst takes.
+    ahead: Duration,
+    /// When the next frame would be due if frames were sent one by one.
+    next: Timestamp,
+}
+
+impl Pace {
+    fn new(rate: u32, burst: u32) -> Self {
+        let interval = Duration::from_secs(1) / rate.max(1);
+        Self {
+            interval,
+            ahead: interval * burst.saturating_sub(1),
+            next: Timestamp::ZERO,
+        }
+    }
+
+    /// When a frame may be sent.
+    fn opens(&self) -> Timestamp {
+        let ahead = u64::try_from(self.ahead.as_nanos()).unwrap_or(u64::MAX);
+        Timestamp::from_nanos(self.next.as_nanos().saturating_sub(ahead))
+    }
+
+    fn sent(&mut self, now: Timestamp) {
+        self.next = self.next.max(now) + self.interval;
+    }
+}
+
 impl Announcements {
+    pub(super) fn new(config: &ResolverConfig) -> Self {
+        Self {
+            pace: Pace::new(config.announce_rate, config.announce_burst),
+            pending: BTreeMap::new(),
+            due: BTreeSet::new(),
+            queried: BTreeMap::new(),
+        }
+    }
+
     /// Announces `addr` from now on, as often as configured. A VLAN's link-local address is made of
     /// its MAC address and comes with it: nobody had it before, but its group is needed as soon as
     /// the VLAN has another IPv6 address.
@@ -143,12 +187,13 @@ impl Announcements {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        self.due.first().map(|&(due, _)| due)
+        let due = self.due.first().map(|&(due, _)| due);
+        due.map(|due| due.max(self.pace.opens()))
     }
 
     pub(super) fn poll(&mut self, shared: &mut Shared, now: Timestamp) -> Option<Emit> {
         while let Some(&(due, key)) = self.due.first() {
-            if due > now {
+            if due.max(self.pace.opens()) > now {
                 break;
             }
             let left = self.pending.get(&key).map_or(0, |p| p.left);
@@ -165,6 +210,7 @@ impl Announcements {
                     Subject::Address(_) => counters.announcements += 1,
                     Subject::Joined(_) | Subject::Listening(_) => counters.reports += 1,
                 }
+                self.pace.sent(now);
                 return Some(Emit { vlan, frame });
             }
         }

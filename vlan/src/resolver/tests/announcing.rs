@@ -2,8 +2,8 @@
 
 use super::*;
 
-const ARP_HERE: &str = "ff:ff:ff:ff:ff:ff arp who has 203.0.113.10 tell 203.0.113.10";
-const ND_HERE: &str = "33:33:00:00:00:01 ff02::1 nd 2001:db8:f::10 is here, says 2001:db8:f::10";
+const ARP_HERE: &str = "ff:ff:ff:ff:ff:ff arp who has 192.0.2.10 tell 192.0.2.10";
+const ND_HERE: &str = "33:33:00:00:00:01 ff02::1 nd 2001:db8::10 is here, says 2001:db8::10";
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -19,8 +19,8 @@ fn a_newly_owned_address_is_announced_thrice_a_second_apart() {
     // IPv6: the groups first, its own and the one of the link-local address.
     let joined = ["10", "101"].map(|last| listening("ChangeToExclude", last));
     for (virtual_address, groups, frame) in [
-        ("203.0.113.10", &joined[..0], ARP_HERE),
-        ("2001:db8:f::10", &joined, ND_HERE),
+        ("192.0.2.10", &joined[..0], ARP_HERE),
+        ("2001:db8::10", &joined, ND_HERE),
     ] {
         let mut bench = Bench::new();
         bench
@@ -99,7 +99,7 @@ fn an_address_given_up_is_not_announced_any_more() {
     let before = bench.owned.clone();
     bench
         .owned
-        .insert(EXTERNAL, ip("203.0.113.10"), Owner::Virtual);
+        .insert(EXTERNAL, ip("192.0.2.10"), Owner::Virtual);
     bench.configure();
     assert_eq!(bench.sent(), [ARP_HERE]);
     bench.owned = before;
@@ -107,7 +107,7 @@ fn an_address_given_up_is_not_announced_any_more() {
     assert_eq!(bench.pass(10.0), []);
     bench
         .owned
-        .insert(EXTERNAL, ip("203.0.113.10"), Owner::Virtual);
+        .insert(EXTERNAL, ip("192.0.2.10"), Owner::Virtual);
     bench.configure();
     assert_eq!(bench.pass(10.0).len(), 3, "taken again, announced again");
 }
@@ -178,13 +178,13 @@ fn a_conflict_is_recorded_and_the_address_defended_once_per_ten_seconds() {
     let mut bench = Bench::new();
     bench
         .owned
-        .insert(EXTERNAL, ip("203.0.113.10"), Owner::Virtual);
+        .insert(EXTERNAL, ip("192.0.2.10"), Owner::Virtual);
     bench.configure();
     bench.pass(10.0);
     let first_seen = bench.now;
     let conflict = |mac| Event::Conflict {
         vlan: EXTERNAL,
-        addr: addr("203.0.113.10"),
+        addr: addr("192.0.2.10"),
         mac,
     };
     let mut defended = vec![];
@@ -198,7 +198,7 @@ fn a_conflict_is_recorded_and_the_address_defended_once_per_ten_seconds() {
         bench.resolver.conflicts(),
         [Conflict {
             vlan: EXTERNAL,
-            addr: addr("203.0.113.10"),
+            addr: addr("192.0.2.10"),
             mac: OTHER,
             count: 31,
             first_seen,
@@ -253,4 +253,64 @@ fn a_conflict_is_told_first_and_with_each_defence_and_forgotten_after_ten_minute
     let now = bench.now;
     let again = bench.resolver.on_event(conflict(1), now);
     assert_eq!(again.map(|conflict| conflict.first_seen), Some(now));
+}
+
+#[test]
+fn a_virtual_address_is_announced_only_where_it_is_on_link_and_once_it_is() {
+    let mut bench = Bench::new();
+    for off_link in ["203.0.113.10", "2001:db8:f::10"] {
+        bench.owned.insert(EXTERNAL, ip(off_link), Owner::Virtual);
+    }
+    bench.configure();
+    assert_eq!(bench.pass(10.0), []);
+    bench.resolver.announce(EXTERNAL, bench.now);
+    assert_eq!(bench.pass(10.0).len(), 4 * 3, "the self IPs alone");
+    // A self IP whose subnet holds it comes; its own address is announced as well.
+    let mut nearer = vlan(EXTERNAL.0, 100);
+    nearer
+        .self_ips
+        .push(crate::testing::self_ip("203.0.113.1", 24));
+    bench.table = Table::new(vec![nearer]).unwrap();
+    bench
+        .owned
+        .insert(EXTERNAL, ip("203.0.113.1"), Owner::SelfIp);
+    bench.configure();
+    let here =
+        |last| format!("ff:ff:ff:ff:ff:ff arp who has 203.0.113.{last} tell 203.0.113.{last}");
+    assert_eq!(bench.sent(), [here(1), here(10)]);
+}
+
+#[test]
+fn many_addresses_are_announced_at_a_pace_in_turn_and_all_of_them() {
+    let mut bench = Bench::with(ResolverConfig {
+        announce_rate: 100,
+        announce_burst: 10,
+        ..ResolverConfig::default()
+    });
+    for last in 2..=201 {
+        bench
+            .owned
+            .insert(EXTERNAL, IpAddr::from([192, 0, 2, last]), Owner::Virtual);
+    }
+    bench.configure();
+    assert_eq!(bench.sent().len(), 10);
+    assert_eq!(bench.sent().len(), 0);
+    let said = bench.pass(30.0);
+    assert_eq!(said.len(), 200 * 3 - 10);
+    let within = |from: u64| {
+        said.iter()
+            .filter(|(at, _)| (from..from + 1000).contains(at))
+            .count()
+    };
+    assert!((0..8000).step_by(50).all(|from| within(from) <= 101));
+    // Done as soon as the pace allows, the first time for all before the second for any.
+    assert!(said.last().unwrap().0 <= 6000, "{:?}", said.last());
+    let first: std::collections::BTreeSet<&String> =
+        said.iter().take(190).map(|(_, frame)| frame).collect();
+    assert_eq!(first.len(), 190);
+    // A question is not held up by them.
+    bench.resolver.announce(EXTERNAL, bench.now);
+    bench.sent();
+    bench.need("192.0.2.250");
+    assert_eq!(bench.sent().len(), 1);
 }

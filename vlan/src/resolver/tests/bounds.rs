@@ -142,6 +142,8 @@ fn a_configuration_of_zeros_comes_to_an_end() {
         settle: zero,
         announcements: 0,
         announce_interval: zero,
+        announce_rate: 0,
+        announce_burst: 0,
         defend_interval: zero,
         seed: 0,
     });
