@@ -139,7 +139,7 @@ pub enum SpecError {
     #[error("{0}")]
     Path(String),
     /// A name of letters, digits, '_', '-' and '.' was expected.
-    #[error("{0:?} is no name: 1 to 20 letters, digits, '_', '-' and '.'")]
+    #[error("{0:?} is no name: 1 to 9 letters, digits, '_', '-' and '.'")]
     Name(String),
 }
 
@@ -214,7 +214,7 @@ fn name(text: &str) -> Result<String, SpecError> {
     let plain = text
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-    if (1..=20).contains(&text.len()) && plain {
+    if (1..=9).contains(&text.len()) && plain {
         Ok(text.to_owned())
     } else {
         Err(SpecError::Name(text.to_owned()))

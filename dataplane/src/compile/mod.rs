@@ -49,7 +49,7 @@ pub enum CompileError {
     /// The VLAN's MTU is larger than that of one of its ports.
     #[error(
         "VLAN \"{vlan}\": MTU {mtu} is more than port {port}'s {limit}, which is used instead; start \
-         tmm with --port-mtu {mtu}"
+         tmm with --port-mtu {mtu} (for a kernel interface, `ip link set … mtu {mtu}` first)"
     )]
     MtuTooLarge {
         /// The VLAN.
