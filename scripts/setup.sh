@@ -102,6 +102,8 @@ case ${1:-test} in
         install_rust
         ;;
     test)
+        # A kubectl of any other origin will do as well.
+        have kubectl || TEST_PACKAGES+=(kubernetes-client)
         install_packages "${BUILD_PACKAGES[@]}" "${DEMO_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
         install_rust
         # Each test runs in a process of its own: a process has one DPDK environment at most.
