@@ -39,6 +39,7 @@ test: setup ## Run every check and test; the end-to-end tests need root
 bench: ## Measure the packet path: nanoseconds and instructions per packet
 	@scripts/setup.sh test
 	cargo bench --locked -p benches
+	cargo run --locked --quiet --profile bench -p benches --bin instructions
 
 bench-check: ## Run every benchmark once, to see that it still works
 	cargo bench --locked -p benches -- --test

@@ -68,8 +68,6 @@ fn checksum(c: &mut Criterion) {
 }
 
 fn rewrite(c: &mut Criterion) {
-    let mut bytes = frame(0);
-    let len = bytes.len();
     let to = FlowKey::new(
         Addr::from_v4([198, 51, 100, 1]),
         Addr::from_v4([198, 51, 100, 11]),
@@ -79,6 +77,8 @@ fn rewrite(c: &mut Criterion) {
     );
     let rewrite = Rewrite::new(&key(1), &to);
     c.bench_function("rewrite", |b| {
+        let mut bytes = frame(0);
+        let len = bytes.len();
         let mut packet = Packet::new(&mut bytes, 0, len, RxMeta::default());
         let layers = Layers::parse(&packet).unwrap();
         // The fields are overwritten with the same values each time; the work is the same.

@@ -26,7 +26,8 @@ const CLIENT: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const SERVER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 const PORT_MACS: [MacAddr; 2] = [MacAddr([2, 0, 0, 0, 1, 1]), MacAddr([2, 0, 0, 0, 1, 2])];
 const HEADROOM: usize = 128;
-const MEMBERS: u8 = 8;
+// One self IP has 64,512 ports towards each member: enough for two million flows.
+const MEMBERS: u8 = 32;
 
 /// What kind of traffic a bench sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
