@@ -149,7 +149,7 @@ fn a_complete_list_removes_what_it_lacks_and_a_broken_one_removes_nothing() {
     assert_eq!(names().lines().count(), 2);
     let ran = tmm.ctl(&["feed", "--complete"], &event("ADDED", VLAN));
     assert!(
-        ran.code == 0 && ran.out.contains("1 objects of earlier sessions removed"),
+        ran.code == 0 && ran.out.contains("1 object of earlier sessions removed"),
         "{ran}"
     );
     assert_eq!(names(), "f5spkvlan/default/external\n");
@@ -180,7 +180,7 @@ fn a_list_that_comes_first_removes_what_it_lacks_before_the_watch_goes_on() {
     assert_eq!(ran.code, 0, "{ran}");
     let removed = ran
         .out
-        .find("1 objects of earlier sessions removed")
+        .find("1 object of earlier sessions removed")
         .unwrap();
     let last = ran.out.rfind("external accepted").unwrap();
     assert!(removed < last, "{ran}");

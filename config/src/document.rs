@@ -92,14 +92,22 @@ pub enum ReadError {
 ///
 /// Subdirectories are not looked into.
 pub fn read_path(path: &Path) -> Result<Vec<Document>, ReadError> {
+    let mut documents = Vec::new();
+    for file in &files(path)? {
+        documents.extend(read_file(file)?);
+    }
+    Ok(documents)
+}
+
+/// The files that [`read_path`] reads, in its order, so that one bad file need not hide the others.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
     let name = path.display().to_string();
     let io = |source| ReadError::Io {
         path: name.clone(),
         source,
     };
     if !std::fs::metadata(path).map_err(io)?.is_dir() {
-        let file = std::fs::File::open(path).map_err(io)?;
-        return read_from(&name, file);
+        return Ok(vec![path.to_path_buf()]);
     }
     let mut files: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(path).map_err(io)? {
@@ -115,11 +123,16 @@ pub fn read_path(path: &Path) -> Result<Vec<Document>, ReadError> {
         return Err(ReadError::EmptyDirectory { path: name });
     }
     files.sort_unstable();
-    let mut documents = Vec::new();
-    for file in &files {
-        documents.extend(read_path(file)?);
+    Ok(files)
+}
+
+/// The documents of one file, which is no directory.
+pub fn read_file(path: &Path) -> Result<Vec<Document>, ReadError> {
+    let name = path.display().to_string();
+    match std::fs::File::open(path) {
+        Ok(file) => read_from(&name, file),
+        Err(source) => Err(ReadError::Io { path: name, source }),
     }
-    Ok(documents)
 }
 
 /// The documents of a stream; `name` stands in their source.
@@ -256,17 +269,58 @@ fn yaml_document(text: Option<&str>, line: u64) -> Option<Text> {
 
 /// The parser's message, with the line counted in the file.
 fn describe(error: &serde_saphyr::Error, first: u64) -> String {
-    let text = error.without_snippet().to_string();
-    let text = text.lines().next().unwrap_or_default();
-    let what = text.split(" at line ").next().unwrap_or_default();
+    let what = too_much(error).unwrap_or_else(|| {
+        let text = error.without_snippet().to_string();
+        let text = text.lines().next().unwrap_or_default();
+        let text = text.split(" at line ").next().unwrap_or_default();
+        format!("not YAML: {text}")
+    });
     match error.location() {
         Some(place) => format!(
-            "line {} column {}: not YAML: {what}",
+            "line {} column {}: {what}",
             first + place.line().saturating_sub(1),
             place.column()
         ),
-        None => format!("not YAML: {what}"),
+        None => what,
     }
+}
+
+/// Which bound of the parser a document goes beyond, in words.
+fn too_much(error: &serde_saphyr::Error) -> Option<String> {
+    use serde_saphyr::budget::BudgetBreach as Breach;
+    let breach = match error.without_snippet() {
+        serde_saphyr::Error::Budget { breach, .. } => breach,
+        serde_saphyr::Error::AliasError { error, .. } => return too_much(error),
+        _ => return None,
+    };
+    // Documents are parsed with the parser's own bounds.
+    let most = serde_saphyr::Budget::default();
+    let (what, most) = match breach {
+        Breach::Depth { .. } => ("levels of nesting", most.max_depth),
+        Breach::Nodes { .. } => ("values and keys", most.max_nodes),
+        Breach::Events { .. } => ("YAML events", most.max_events),
+        Breach::Aliases { .. } => ("aliases", most.max_aliases),
+        Breach::Anchors { .. } => ("anchors", most.max_anchors),
+        Breach::MergeKeys { .. } => ("merge keys", most.max_merge_keys),
+        Breach::ScalarBytes { .. } => ("bytes of text", most.max_total_scalar_bytes),
+        Breach::RecordedAnchorEvents { .. } => {
+            ("events behind anchors", most.max_recorded_anchor_events)
+        }
+        Breach::RecordedAnchorBytes { .. } => {
+            ("bytes behind anchors", most.max_recorded_anchor_bytes)
+        }
+        Breach::AliasAnchorRatio { aliases, anchors } => {
+            return Some(format!(
+                "{aliases} aliases of {anchors} anchors; {} aliases for each anchor is the most a \
+                 document may have",
+                most.alias_anchor_ratio_multiplier
+            ));
+        }
+        _ => return Some("too large or too deeply nested to be read".to_owned()),
+    };
+    Some(format!(
+        "too many {what}; {most} is the most a document may have"
+    ))
 }
 
 /// Something wrong in a file.

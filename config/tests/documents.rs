@@ -183,6 +183,33 @@ fn bytes_that_are_no_text_are_refused() {
 }
 
 #[test]
+fn a_document_beyond_a_bound_is_told_the_bound_in_words() {
+    let deep = format!("a: {}{}\n", "[".repeat(80), "]".repeat(80));
+    let many = "- 1\n".repeat(250_001);
+    let aliases = format!("- &a 1\n{}", "- *a\n".repeat(200));
+    for (text, words) in [
+        (
+            deep,
+            "too many levels of nesting; 64 is the most a document may have",
+        ),
+        (
+            many,
+            "too many values and keys; 250000 is the most a document may have",
+        ),
+        (
+            aliases,
+            "10 aliases for each anchor is the most a document may have",
+        ),
+    ] {
+        let found = document::read_text("f", &format!("ok: 1\n---\n{text}"));
+        assert!(found[0].content.is_ok());
+        let message = found[1].content.as_ref().unwrap_err();
+        assert!(message.ends_with(words), "{message}");
+        assert!(!message.contains(['{', '}']), "{message}");
+    }
+}
+
+#[test]
 fn a_whole_site_loads_without_a_problem() {
     let (store, problems) = document::load(&document::read_text("site", SITE), Limits::default());
     assert_eq!(problems, []);

@@ -95,6 +95,16 @@ fn what_the_new_list_lacks_is_removed_at_its_end_and_not_before() {
         note.as_deref(),
         Some("end of the list; 2 objects of earlier sessions removed")
     );
+    hub.close(&second.session);
+
+    let mut third = Feeder::open(&mut hub);
+    third.event(&mut hub, "ADDED", &service("b"));
+    third.end_of_list(&mut hub, None);
+    let note = third.answers().pop().unwrap().note;
+    assert_eq!(
+        note.as_deref(),
+        Some("end of the list; 1 object of earlier sessions removed")
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use config::document::{self, Document, Problem};
+use config::document::{self, Document, Problem, ReadError};
 use config::{Config, Limits, ObjectState, State};
 use net::Timestamp;
 use serde_json::{Value, json};
@@ -76,15 +76,21 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 fn examine(args: &CheckArgs) -> Findings {
     let mut documents: Vec<Document> = Vec::new();
     let mut unreadable = Vec::new();
+    let mut take = |read: Result<Vec<Document>, ReadError>| match read {
+        Ok(found) => documents.extend(found),
+        Err(error) => unreadable.push(error.to_string()),
+    };
     for path in &args.files {
-        let read = if path.as_os_str() == "-" {
-            document::read_from("-", io::stdin().lock().by_ref())
-        } else {
-            document::read_path(path)
-        };
-        match read {
-            Ok(found) => documents.extend(found),
-            Err(error) => unreadable.push(error.to_string()),
+        if path.as_os_str() == "-" {
+            take(document::read_from("-", io::stdin().lock().by_ref()));
+            continue;
+        }
+        // File by file, so that one that can not be read does not hide the others.
+        match document::files(path) {
+            Ok(files) => files
+                .iter()
+                .for_each(|file| take(document::read_file(file))),
+            Err(error) => take(Err(error)),
         }
     }
     let (store, problems) = document::load(&documents, Limits::default());
@@ -153,15 +159,19 @@ impl Findings {
                 writeln!(out, ": {}", state.message())?;
             }
         }
-        let errors: usize = self.problems.iter().map(|p| p.errors.len()).sum();
+        let wrong: usize = self.problems.iter().map(|p| p.errors.len()).sum();
+        let errors = wrong + self.unreadable.len();
+        let s = |number: usize| if number == 1 { "" } else { "s" };
         let of = |wanted| self.states.iter().filter(|s| s.state == wanted).count();
         writeln!(
             out,
-            "{} documents: {} programmed, {} pending, {} in conflict, {errors} errors",
+            "{} document{}: {} programmed, {} pending, {} in conflict, {errors} error{}",
             self.documents,
+            s(self.documents),
             of(State::Programmed),
             of(State::Pending),
             of(State::Error),
+            s(errors),
         )
     }
 

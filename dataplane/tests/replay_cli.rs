@@ -146,7 +146,12 @@ fn what_can_not_be_replayed_is_refused_before_anything_is_written() {
     let no_capture = format!("1.2={}", text(&config));
     for (config, ports, code, words) in [
         (&broken, vec![given.as_str()], 1, "spec.tag"),
-        (&config, vec![absent.as_str()], 1, "No such file"),
+        (
+            &config,
+            vec![absent.as_str()],
+            1,
+            "absent.pcap: No such file",
+        ),
         (
             &config,
             vec![no_capture.as_str()],
@@ -211,17 +216,18 @@ fn a_capture_is_not_overwritten_by_what_it_is_replayed_to() {
     assert_eq!(fs::read(&capture).unwrap(), before);
 }
 
-#[test]
-fn foreign_mac_addresses_are_hinted_at() {
+/// Replays a capture whose every frame was changed, without and with `--rewrite-mac`.
+fn replay_changed(change: impl Fn(&mut [u8])) -> [String; 2] {
     let folder = tempfile::tempdir().unwrap();
     let capture = folder.path().join("foreign.pcap");
     let mut octets = fs::read(golden("in-1.1.pcap")).unwrap();
-    // The destination of every frame; each record begins with a header of 16 octets.
+    // Each record begins with a header of 16 octets.
     let mut at = 24;
     while at < octets.len() {
         let len = u32::from_le_bytes(octets[at + 8..at + 12].try_into().unwrap());
-        octets[at + 16 + 5] = 0x77;
-        at += 16 + usize::try_from(len).unwrap();
+        let end = at + 16 + usize::try_from(len).unwrap();
+        change(&mut octets[at + 16..end]);
+        at = end;
     }
     fs::write(&capture, octets).unwrap();
     let config = golden("config.json");
@@ -236,15 +242,31 @@ fn foreign_mac_addresses_are_hinted_at() {
         "--out",
         text(&out),
     ];
-    let output = tmm(&args);
-    assert!(
-        stdout(&output).contains("hint: most frames"),
-        "{}",
-        stdout(&output)
-    );
-    let output = tmm(&[&args[..], &["--rewrite-mac"]].concat());
-    assert!(!stdout(&output).contains("hint:"), "{}", stdout(&output));
-    assert!(stdout(&output).contains("opened"), "{}", stdout(&output));
+    let rewritten = [&args[..], &["--rewrite-mac"]].concat();
+    [stdout(&tmm(&args)), stdout(&tmm(&rewritten))]
+}
+
+#[test]
+fn frames_made_for_other_mac_addresses_or_vlans_are_hinted_at() {
+    let [plain, rewritten] = replay_changed(|frame| frame[5] = 0x77);
+    assert!(plain.contains("frames are for a MAC address"), "{plain}");
+    assert!(plain.contains("--rewrite-mac"), "{plain}");
+    assert!(!rewritten.contains("hint:"), "{rewritten}");
+    assert!(rewritten.contains("opened"), "{rewritten}");
+
+    // As loopback devices have them.
+    let [plain, rewritten] = replay_changed(|frame| frame[..12].fill(0));
+    assert!(plain.contains("frames are from a MAC address"), "{plain}");
+    assert!(plain.contains("--rewrite-mac"), "{plain}");
+    assert!(!rewritten.contains("hint:"), "{rewritten}");
+
+    // A tag in place of the EtherType, or another tag in place of the one there is.
+    let retagged = replay_changed(|frame| frame[12..16].copy_from_slice(&[0x81, 0, 0x0a, 0xbc]));
+    for output in retagged {
+        assert!(output.contains("compare the VLAN tags"), "{output}");
+    }
+    let [unchanged, _] = replay_changed(|_| ());
+    assert!(!unchanged.contains("hint:"), "{unchanged}");
 }
 
 const DANGLING: &str = "\
@@ -336,6 +358,32 @@ fn a_check_tells_everything_with_its_place_and_its_exit_code_says_whether_it_is_
         );
         assert!(all.contains(words), "{args:?}: {words}\n{all}");
     }
+}
+
+#[test]
+fn a_file_that_can_not_be_read_does_not_hide_what_is_wrong_with_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yaml"), b"a: \xff\n").unwrap();
+    fs::write(folder.path().join("b.yaml"), TWO_WRONG).unwrap();
+    let output = tmm(&["check", text(folder.path())]);
+    assert_eq!(output.status.code(), Some(1));
+    let all = stdout(&output);
+    for words in [
+        "a.yaml is not UTF-8 (byte 3)",
+        "spec.tag:",
+        "spec.mtu:",
+        "b.yaml:11 (document 3)",
+        "3 documents: 1 programmed, 0 pending, 0 in conflict, 4 errors\n",
+    ] {
+        assert!(all.contains(words), "{words}\n{all}");
+    }
+    fs::remove_file(folder.path().join("b.yaml")).unwrap();
+    fs::write(folder.path().join("c.yaml"), DANGLING).unwrap();
+    let output = tmm(&["check", text(folder.path())]);
+    assert_eq!(output.status.code(), Some(1));
+    let all = stdout(&output);
+    let words = "1 document: 0 programmed, 1 pending, 0 in conflict, 1 error\n";
+    assert!(all.ends_with(words), "{all}");
 }
 
 #[test]

@@ -159,7 +159,8 @@ impl Conversation {
                     Kind::from_name(name).map_or(0, |kind| hub.prune(&self.owner, Some(kind)))
                 }
             };
-            format!("end of the list; {gone} objects of earlier sessions removed")
+            let s = if gone == 1 { "" } else { "s" };
+            format!("end of the list; {gone} object{s} of earlier sessions removed")
         });
         acceptance(event, identity, note)
     }

@@ -562,7 +562,16 @@ fn flow_filter(filter: &Row) -> Result<FlowFilter, Vec<FieldError>> {
         let path = format!("filter.{name}");
         match name.as_str() {
             "virtualServer" => wanted.virtual_server = Some(text),
-            "state" => wanted.state = Some(text),
+            "state" => {
+                let known = |state: &conntrack::State| state.name().eq_ignore_ascii_case(&text);
+                if conntrack::State::ALL.iter().any(known) {
+                    wanted.state = Some(text);
+                } else {
+                    let names = conntrack::State::ALL.map(conntrack::State::name);
+                    let message = format!("no state \"{text}\"; there are {}", names.join(", "));
+                    errors.push(FieldError::new(path, message));
+                }
+            }
             "client" => parsed(
                 &text,
                 "an IP address",
@@ -623,5 +632,24 @@ fn parsed<T: FromStr>(
     match text.parse() {
         Ok(value) => *into = Some(value),
         Err(_) => errors.push(FieldError::new(path, format!("\"{text}\" is not {what}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_no_flow_can_have_is_refused_with_those_there_are() {
+        let filter = |state: &str| flow_filter(&row! { "state": state });
+        let wanted = filter("established").unwrap();
+        assert_eq!(wanted.state.as_deref(), Some("established"));
+        for wrong in ["BOGUS", "", "ESTAB"] {
+            let errors = filter(wrong).unwrap_err();
+            assert_eq!(errors[0].field, "filter.state");
+            for state in conntrack::State::ALL {
+                assert!(errors[0].message.contains(state.name()), "{errors:?}");
+            }
+        }
     }
 }

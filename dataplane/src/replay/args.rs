@@ -18,7 +18,7 @@ use super::inputs::Inputs;
 use super::neighbors::NeighborMode;
 use super::{Replay, ReplayConfig, Sink};
 use crate::compile::parse_interface;
-use crate::pcap::{PcapError, Reader, Record, Writer};
+use crate::pcap::{Cause, PcapError, Reader, Record, Writer};
 
 /// Exit code when all that could be read was replayed, but a capture is damaged.
 const DAMAGED: u8 = 3;
@@ -117,7 +117,9 @@ enum ReplayError {
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]
-    Capture(#[from] PcapError),
+    Capture(PcapError),
+    #[error("cannot read {file}: {source}")]
+    Open { file: String, source: io::Error },
     #[error("port {0} is given twice; merge the captures first")]
     PortTwice(PortId),
     #[error("{} is both read and written; choose another directory for --out", .0.display())]
@@ -126,6 +128,20 @@ enum ReplayError {
     Write { path: PathBuf, source: io::Error },
     #[error("cannot write to standard output: {0}")]
     Stdout(io::Error),
+}
+
+impl From<PcapError> for ReplayError {
+    /// What the system says of a file that can not be opened has no place in it.
+    fn from(error: PcapError) -> Self {
+        match error {
+            PcapError {
+                file,
+                offset: 0,
+                cause: Cause::Io(source),
+            } => Self::Open { file, source },
+            error => Self::Capture(error),
+        }
+    }
 }
 
 /// Carries out `tmm replay`.
@@ -343,21 +359,42 @@ impl Files {
     }
 }
 
-/// Says what to do when a capture was made with other MAC addresses.
+/// Says what to do when most frames were made for other MAC addresses or VLANs.
 fn hint(
     out: &mut impl Write,
     args: &ReplayArgs,
     summary: &super::summary::Summary,
 ) -> io::Result<()> {
-    let foreign = summary.drops.iter().find(|c| c.name == "not_for_us");
-    match foreign {
-        Some(count) if !args.rewrite_mac && count.packets * 2 > summary.frames => writeln!(
-            out,
-            "hint: most frames are for a MAC address that is not tmm's; --rewrite-mac takes them as \
-             meant for tmm"
+    let dropped = |name: &str| {
+        let count = summary.drops.iter().find(|c| c.name == name);
+        count.map_or(0, |c| c.packets)
+    };
+    // What was rewritten already is not to be rewritten again.
+    let rewritable = |name: &str| if args.rewrite_mac { 0 } else { dropped(name) };
+    let hints = [
+        (
+            rewritable("not_for_us"),
+            "for a MAC address that is not tmm's; --rewrite-mac takes them as meant for tmm",
         ),
-        _ => Ok(()),
+        (
+            rewritable("bad_source_mac"),
+            "from a MAC address no station has; --rewrite-mac replaces one of zero",
+        ),
+        (
+            dropped("unknown_vlan"),
+            "on no VLAN of the configuration; compare the VLAN tags of the capture, or that it has \
+             none, and its port with tag and interfaces of the VLANs",
+        ),
+    ];
+    let all: u64 = hints.iter().map(|(packets, _)| packets).sum();
+    if all.saturating_mul(2) <= summary.frames {
+        return Ok(());
     }
+    for (packets, what) in hints.iter().filter(|(packets, _)| *packets > 0) {
+        let frames = summary.frames;
+        writeln!(out, "hint: {packets} of {frames} frames are {what}")?;
+    }
+    Ok(())
 }
 
 impl Sink for Files {
