@@ -3,13 +3,18 @@
 use clap::builder::PossibleValue;
 use config::Kind;
 
-/// Short names; the first is the one that is suggested.
+/// Short names, and the one a cluster has a custom kind by; the first is the one that is suggested.
 const fn short_names(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Vlan => &["vlan", "spkvlan"],
-        Kind::StaticRoute => &["route", "staticroute", "spkstaticroute"],
-        Kind::IngressTcp => &["ingresstcp", "tcp", "spkingresstcp"],
-        Kind::IngressUdp => &["ingressudp", "udp", "spkingressudp"],
+        Kind::Vlan => &["vlan", "spkvlan", "f5-spk-vlan"],
+        Kind::StaticRoute => &[
+            "route",
+            "staticroute",
+            "spkstaticroute",
+            "f5-spk-staticroute",
+        ],
+        Kind::IngressTcp => &["ingresstcp", "tcp", "spkingresstcp", "f5-spk-ingresstcp"],
+        Kind::IngressUdp => &["ingressudp", "udp", "spkingressudp", "f5-spk-ingressudp"],
         Kind::Service => &["service", "svc"],
         Kind::EndpointSlice => &["endpointslice", "eps"],
     }
@@ -60,5 +65,19 @@ mod tests {
         assert_eq!(find("pod"), None);
         assert_eq!(find("s"), None);
         assert_eq!(full_name("Gateway"), "Gateway");
+    }
+
+    #[test]
+    fn a_custom_kind_is_found_by_the_names_that_clusters_have_it_by() {
+        for (singular, kind) in [
+            ("f5-spk-vlan", Kind::Vlan),
+            ("f5-spk-staticroute", Kind::StaticRoute),
+            ("f5-spk-ingresstcp", Kind::IngressTcp),
+            ("f5-spk-ingressudp", Kind::IngressUdp),
+        ] {
+            assert_eq!(find(singular), Some(kind), "{singular}");
+            assert_eq!(full_name(&format!("{singular}s")), kind.name());
+        }
+        assert_eq!(find("f5-spk-snatpool"), None);
     }
 }

@@ -122,7 +122,7 @@ impl Site {
         command
     }
 
-    /// What kubectl prints for a kind goes to tmm under the kind's name.
+    /// What kubectl prints for a kind goes to tmm under the name that kubectl is given.
     fn feed(&self, kind: &str, script: &str, options: &[&str]) -> Feed {
         let mut command = self.command("sh");
         command.args(["-c", script, kind]).stdout(Stdio::piped());
@@ -141,7 +141,7 @@ impl Site {
     fn feed_all(&self, script: &str, options: &[&str]) -> Vec<Feed> {
         let feeds = KINDS
             .iter()
-            .map(|kind| self.feed(kind.name, script, options));
+            .map(|kind| self.feed(kind.plural, script, options));
         feeds.collect()
     }
 
@@ -327,12 +327,12 @@ fn a_kubectl_watch_of_each_kind_is_a_working_controller() {
 fn a_kubectl_that_is_killed_and_comes_back_has_missed_nothing() {
     let site = Site::start();
     let feed = |options: &[&str], script| {
-        ["EndpointSlice", "F5SPKIngressTCP"].map(|kind| site.feed(kind, script, options))
+        ["EndpointSlice", "f5-spk-ingresstcp"].map(|kind| site.feed(kind, script, options))
     };
-    // Any name of a kind will do.
+    // Any name that the cluster has a kind by will do.
     for kind in [
-        "f5spkvlan",
-        "F5SPKStaticRoute",
+        "f5-spk-vlan",
+        "F5SPKStaticRoute.v1.k8s.f5net.com",
         "f5-spk-ingressudps",
         "services",
     ] {

@@ -2,8 +2,9 @@
 //! lists and watches over HTTP/1.1 on the loopback interface, driven by the test.
 //!
 //! Where real ones differ in what a feeder sees, this one is like them: the items of a list of a
-//! built-in kind have no `kind`, custom kinds have plural names that are not their lower-cased
-//! kinds, aggregated discovery is not known (as before 1.26), and a watch ends without being asked.
+//! built-in kind have no `kind`, custom kinds have names, singular and plural, that are not their
+//! lower-cased kinds (so that kubectl refuses `F5SPKVlan` alone), aggregated discovery is not known
+//! (as before 1.26), and a watch ends without being asked.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,13 +22,20 @@ use serde_json::{Value, json};
 pub struct Kind {
     pub name: &'static str,
     api_version: &'static str,
-    plural: &'static str,
+    singular: &'static str,
+    pub plural: &'static str,
 }
 
-const fn kind(name: &'static str, api_version: &'static str, plural: &'static str) -> Kind {
+const fn kind(
+    name: &'static str,
+    api_version: &'static str,
+    singular: &'static str,
+    plural: &'static str,
+) -> Kind {
     Kind {
         name,
         api_version,
+        singular,
         plural,
     }
 }
@@ -35,12 +43,12 @@ const fn kind(name: &'static str, api_version: &'static str, plural: &'static st
 /// Every kind that tmm takes, under the names that clusters have them.
 #[rustfmt::skip]
 pub static KINDS: [Kind; 6] = [
-    kind("F5SPKVlan", "k8s.f5net.com/v1", "f5-spk-vlans"),
-    kind("F5SPKStaticRoute", "k8s.f5net.com/v1", "f5-spk-staticroutes"),
-    kind("F5SPKIngressTCP", "ingresstcp.k8s.f5net.com/v1", "f5-spk-ingresstcps"),
-    kind("F5SPKIngressUDP", "ingressudp.k8s.f5net.com/v1", "f5-spk-ingressudps"),
-    kind("Service", "v1", "services"),
-    kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslices"),
+    kind("F5SPKVlan", "k8s.f5net.com/v1", "f5-spk-vlan", "f5-spk-vlans"),
+    kind("F5SPKStaticRoute", "k8s.f5net.com/v1", "f5-spk-staticroute", "f5-spk-staticroutes"),
+    kind("F5SPKIngressTCP", "ingresstcp.k8s.f5net.com/v1", "f5-spk-ingresstcp", "f5-spk-ingresstcps"),
+    kind("F5SPKIngressUDP", "ingressudp.k8s.f5net.com/v1", "f5-spk-ingressudp", "f5-spk-ingressudps"),
+    kind("Service", "v1", "service", "services"),
+    kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslice", "endpointslices"),
 ];
 
 /// Longest request head taken, in octets.
@@ -341,7 +349,7 @@ fn groups() -> Value {
 fn resources(api_version: &str, kinds: impl Iterator<Item = &'static Kind>) -> Value {
     let resources: Vec<Value> = kinds
         .map(|kind| {
-            json!({"name": kind.plural, "singularName": "", "namespaced": true,
+            json!({"name": kind.plural, "singularName": kind.singular, "namespaced": true,
                 "kind": kind.name, "verbs": ["get", "list", "watch"]})
         })
         .collect();
