@@ -73,7 +73,7 @@ const APPLY_EXAMPLES: &str = "\
 Examples:
   tmmctl apply -f vlans.yaml -f services.yaml
   tmmctl apply -R -f site/
-  kubectl get f5spkvlan -A -o yaml | tmmctl apply -f -
+  kubectl get f5-spk-vlans -A -o yaml | tmmctl apply -f -
 
 The exit code is 1 if an object was refused; the others are applied all the same. An object that is
 pending is no failure: it waits for another one.";
@@ -86,10 +86,10 @@ Examples:
 
 const FEED_EXAMPLES: &str = "\
 Examples:
-  kubectl get f5spkvlan -A --watch --output-watch-events -o json | tmmctl feed --feeder vlans
+  kubectl get f5-spk-vlans -A --watch --output-watch-events -o json | tmmctl feed --feeder vlans
   kubectl get services,endpointslices -A -o json | tmmctl feed --complete --feeder services
-  { kubectl get f5spkvlan -A -o json &&
-    kubectl get f5spkvlan -A --watch --output-watch-events -o json; } |
+  { kubectl get f5-spk-vlans -A -o json &&
+    kubectl get f5-spk-vlans -A --watch --output-watch-events -o json; } |
     tmmctl feed --list-first --feeder vlans
 
 kubectl does not say where its list ends, so the first form removes nothing but what is deleted while

@@ -1,8 +1,11 @@
 //! The command line of `tmm`.
 
+use std::ffi::OsStr;
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::{OsStr as Str, Resettable};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// tmm: a userspace dataplane that load-balances tagged traffic, configured by Kubernetes custom
 /// resources.
@@ -21,9 +24,26 @@ enum Command {
     Check(crate::check::CheckArgs),
 }
 
+/// Reads the command line. An environment variable that is set to nothing counts as not set, as
+/// manifests leave them.
+fn parse() -> Cli {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let command = Cli::command().mut_subcommands(|subcommand| {
+        subcommand.mut_args(|arg| {
+            if arg.get_env().is_some_and(is_empty) {
+                arg.env(Resettable::<Str>::Reset)
+            } else {
+                arg
+            }
+        })
+    });
+    let matches = command.get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 /// Carries out the command line.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    match parse().command {
         #[cfg(feature = "dpdk")]
         Command::Run(args) => run(&args),
         Command::Replay(args) => crate::replay::args::run(&args),
@@ -38,7 +58,8 @@ fn run(args: &crate::run::RunArgs) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tmm: {error}");
+            // Nobody may be reading.
+            let _ = writeln!(std::io::stderr(), "tmm: {error}");
             ExitCode::FAILURE
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use dpdk::PortSpec;
 use net::PortId;
@@ -18,13 +19,15 @@ Port specifications:
   tap:name                   a new kernel interface of that name
   memif:/path[,role=server]  shared memory with another process (VPP, another DPDK)
   pcap:in.pcap,out.pcap      capture files; either may be left out
+  null, ring:name            nothing, and a loop: for tests
   pci:0000:3b:02.0           a NIC or SR-IOV virtual function bound to vfio-pci
   net_…                      any DPDK virtual device, as DPDK writes it
 
 Example:
   tmm run --port 1.1=af_packet:eth1 --port 1.2=af_packet:eth2 --config resources.yaml")]
 pub struct RunArgs {
-    /// A port and what it is, such as 1.1=af_packet:eth1; once for each port, from 1.1 on
+    /// A port and what it is, such as 1.1=af_packet:eth1; once for each port, from 1.1 on (in
+    /// TMM_PORTS, separated by ";")
     #[arg(
         long = "port",
         value_name = "1.N=SPEC",
@@ -57,7 +60,7 @@ pub struct RunArgs {
     )]
     pub config_socket_mode: Mode,
 
-    /// Files or directories of custom resources to start with
+    /// Files or directories of custom resources to start with (separated by ",")
     #[arg(long = "config", env = "TMM_CONFIG", value_name = "FILE", value_delimiter = ',', num_args = 1..)]
     pub config: Vec<PathBuf>,
 
@@ -82,7 +85,7 @@ pub struct RunArgs {
 
     /// The most flows tracked
     #[arg(long, env = "TMM_FLOW_CAPACITY", value_name = "N", default_value_t = 262_144,
-        value_parser = clap::value_parser!(u32).range(16..=67_108_864))]
+        value_parser = clap::value_parser!(u32).range(16..=16_777_216))]
     pub flow_capacity: u32,
 
     /// Whether packet memory comes from hugepages
@@ -109,7 +112,7 @@ pub struct RunArgs {
     pub idle: Idle,
 
     /// Take in frames for any MAC address
-    #[arg(long, env = "TMM_PROMISCUOUS")]
+    #[arg(long, env = "TMM_PROMISCUOUS", value_parser = BoolishValueParser::new())]
     pub promiscuous: bool,
 
     /// What is logged: a level (error, warn, info, debug, trace) or directives such as info,dpdk=debug
@@ -208,6 +211,11 @@ impl FromStr for PortArg {
             .ok_or_else(|| "expected PORT=SPEC, such as 1.1=af_packet:eth1".to_owned())?;
         let id = parse_interface(name.trim())
             .ok_or_else(|| format!("\"{name}\" is not a port: they are 1.1, 1.2, … 1.255"))?;
+        if spec.contains(",1.") || spec.contains(" 1.") {
+            return Err(
+                "several ports are separated by \";\", or given with --port each".to_owned(),
+            );
+        }
         let spec = spec
             .parse()
             .map_err(|error: dpdk::SpecError| error.to_string())?;

@@ -5,7 +5,7 @@ mod filters;
 mod ports;
 
 use std::cell::RefCell;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use config::Limits;
 use config::document::{load, read_path};
 use config::watch::Hub;
+use crossbeam::channel::{Sender, bounded};
 use dpdk::Eal;
 use lb::snat::PortStripe;
 use net::Timestamp;
@@ -64,7 +65,7 @@ pub enum RunError {
     #[error("{0}")]
     Usage(String),
     /// Of the config socket.
-    #[error("{0}{hint}", hint = socket_hint(.0))]
+    #[error(transparent)]
     Socket(#[from] SocketError),
     /// A file given with --config.
     #[error("{0}")]
@@ -79,20 +80,18 @@ pub enum RunError {
     },
 }
 
-/// What to do about an error of the system's at the config socket; the others say it themselves.
-fn socket_hint(error: &SocketError) -> &'static str {
-    use std::io::ErrorKind;
-    let SocketError::Io { error, .. } = error else {
-        return "";
-    };
-    match error.kind() {
-        ErrorKind::PermissionDenied => {
-            "; run as root, or choose a path that you may write with --config-socket"
-        }
-        ErrorKind::InvalidInput => {
-            "; the path may have 99 octets: choose a shorter one with --config-socket"
-        }
-        _ => "; choose another path with --config-socket, or \"none\" for no socket",
+/// Standard error as a place for the log that is allowed to fail: a full disk or a collector that went
+/// away must not end the dataplane.
+struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        let _ = std::io::stderr().write_all(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -107,7 +106,7 @@ pub fn init_logging(filter: &str, format: LogFormat) -> Result<(), RunError> {
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| LogWriter)
         .with_ansi(std::io::stderr().is_terminal());
     let set = match format {
         LogFormat::Human => builder.with_target(false).try_init(),
@@ -128,6 +127,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
                 .to_owned(),
         ));
     }
+    check_memory(args.flow_capacity)?;
     // Seen from here on, so that a stop during the start is not lost.
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
@@ -173,8 +173,20 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     };
     let worker = Worker::new(&pipeline, queues, shared);
     let cpu = args.cpus.as_ref().and_then(|list| list.0.first().copied());
-    let worker = spawn_worker(worker, &eal, cpu, args.idle, started, Arc::clone(&stop))?;
-
+    let (running, runs) = bounded(1);
+    let worker = spawn_worker(
+        worker,
+        &eal,
+        cpu,
+        args.idle,
+        started,
+        Arc::clone(&stop),
+        running,
+    )?;
+    if runs.recv().is_err() {
+        // It ended before its first turn, and says why.
+        return worker.join().unwrap_or_else(|_| Err(worker_lost()));
+    }
     ports.follow(&control.tables());
     let ports = Rc::new(RefCell::new(ports));
     let facts = Rc::clone(&ports);
@@ -202,7 +214,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     drop(server);
     drop(control);
     let Ok(outcome) = outcome else {
-        return Err(RunError::Usage("a worker ended unexpectedly".to_owned()));
+        return Err(worker_lost());
     };
     outcome?;
     drop(eal);
@@ -261,6 +273,7 @@ fn spawn_worker(
     idle: Idle,
     started: Instant,
     stop: Arc<AtomicBool>,
+    running: Sender<()>,
 ) -> Result<JoinHandle<Result<(), RunError>>, RunError> {
     let eal = eal.clone();
     std::thread::Builder::new()
@@ -271,6 +284,7 @@ fn spawn_worker(
             }
             let guard = eal.register_thread()?;
             debug!(lcore = guard.lcore_id(), "worker runs");
+            let _ = running.send(());
             let mut idle_turns = 0u32;
             while !stop.load(Ordering::Relaxed) {
                 if worker.turn(clock(started)) > 0 {
@@ -291,6 +305,32 @@ fn spawn_worker(
             what: "start a worker thread",
             source,
         })
+}
+
+/// Refuses a flow table that memory has no room for, instead of being ended by the kernel later.
+fn check_memory(flow_capacity: u32) -> Result<(), RunError> {
+    /// A flow with its links and its share of the index.
+    const FLOW_OCTETS: u64 = 320;
+    let need_mib = (u64::from(flow_capacity) * FLOW_OCTETS) >> 20;
+    let available_mib = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+            Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? >> 10)
+        });
+    match available_mib {
+        Some(available_mib) if need_mib > available_mib => Err(RunError::Usage(format!(
+            "--flow-capacity {flow_capacity} needs about {need_mib} MiB and {available_mib} MiB are \
+             available: ask for fewer flows"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn worker_lost() -> RunError {
+    RunError::Usage("a worker ended unexpectedly".to_owned())
 }
 
 fn clock(started: Instant) -> Timestamp {

@@ -178,14 +178,28 @@ fn in_order(args: &[PortArg]) -> Result<Vec<PortSpec>, RunError> {
     let mut by_id: BTreeMap<PortId, PortSpec> = BTreeMap::new();
     for arg in args {
         if by_id.insert(arg.id, arg.spec.clone()).is_some() {
-            return Err(RunError::Usage(format!("port {} is given twice", arg.id)));
+            let message = format!(
+                "port {} is given twice: give each port a number of its own",
+                arg.id
+            );
+            return Err(RunError::Usage(message));
+        }
+    }
+    for (id, spec) in &by_id {
+        let same = by_id
+            .iter()
+            .find(|(other, twin)| *other < id && *twin == spec);
+        if let Some((other, _)) = same.filter(|_| *spec != PortSpec::Null) {
+            return Err(RunError::Usage(format!(
+                "ports {other} and {id} are both {spec}: every frame would come in twice"
+            )));
         }
     }
     for (index, id) in by_id.keys().enumerate() {
         if usize::from(id.0) != index {
             let missing = PortId(u8::try_from(index).unwrap_or(u8::MAX));
             return Err(RunError::Usage(format!(
-                "port {id} is given, but not port {missing}"
+                "port {id} is given, but not port {missing}: they are numbered 1.1, 1.2, … without gaps"
             )));
         }
     }
