@@ -128,8 +128,14 @@ pub struct RunArgs {
     )]
     pub log_format: LogFormat,
 
-    /// One more argument for DPDK's EAL; may be repeated
-    #[arg(long = "eal-arg", value_name = "ARG", allow_hyphen_values = true)]
+    /// One more argument for DPDK's EAL; may be repeated (in TMM_EAL_ARGS, separated by blanks)
+    #[arg(
+        long = "eal-arg",
+        env = "TMM_EAL_ARGS",
+        value_name = "ARG",
+        value_delimiter = ' ',
+        allow_hyphen_values = true
+    )]
     pub eal_args: Vec<String>,
 }
 
