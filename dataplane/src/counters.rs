@@ -91,6 +91,10 @@ pub struct WorkerCounters {
     pub consumed_packets: Counter,
     /// Frames put aside until their next hop is known.
     pub held_packets: Counter,
+    /// Frames handed to the workers that own their flows.
+    pub handoffs_out_packets: Counter,
+    /// Frames taken over from other workers.
+    pub handoffs_in_packets: Counter,
     /// Frames sent by the control thread through this worker (ARP, NDP).
     pub originated_packets: Counter,
     /// Flows in the table now.
@@ -121,6 +125,8 @@ impl WorkerCounters {
             forwarded: [const { Counter(AtomicU64::new(0)) }; FlowStep::ALL.len()],
             consumed_packets: Counter::default(),
             held_packets: Counter::default(),
+            handoffs_out_packets: Counter::default(),
+            handoffs_in_packets: Counter::default(),
             originated_packets: Counter::default(),
             flows: Counter::default(),
             flows_opened_total: Counter::default(),

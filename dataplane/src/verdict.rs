@@ -76,6 +76,7 @@ counted! {
         NeighborUnreachable "neighbor_unreachable" "the next hop does not answer",
         HoldFull "hold_full" "too many frames already wait for neighbours",
         NoRoom "no_room" "no room in the buffer for the new header",
+        HandoffFull "handoff_full" "the worker whose flow it is was behind with taking frames over",
         NoBuffer "no_buffer" "no buffer free for a frame of our own",
         PortDown "port_down" "no port of the VLAN has a link",
         TxFull "tx_full" "the port's transmit queue stayed full; also counted as forwarded or answered",
@@ -147,6 +148,8 @@ pub enum Verdict {
     Reply(PortId, Answer),
     /// Forwarded, but its next hop's MAC address is not known yet.
     Hold(Held, FlowStep),
+    /// Its flow is, or would be, another worker's: handed over as it came in.
+    Handoff(u16),
     /// Consumed: it told us something and needs no answer.
     Consumed,
     /// Dropped.

@@ -177,6 +177,8 @@ impl<P: Port> Worker<P> {
                     counters.count_drop(DropReason::HoldFull);
                 }
             }
+            // A worker that is alone hands nothing over.
+            Verdict::Handoff(_) => counters.count_drop(DropReason::HandoffFull),
             Verdict::Consumed => counters.consumed_packets.add(1),
             Verdict::Drop(reason) => counters.count_drop(reason),
         }

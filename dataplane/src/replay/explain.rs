@@ -72,6 +72,7 @@ pub(super) const fn verdict_name(verdict: &Verdict) -> &'static str {
         Verdict::Transmit(..) => "transmit",
         Verdict::Reply(..) => "reply",
         Verdict::Hold(..) => "hold",
+        Verdict::Handoff(_) => "handoff",
         Verdict::Consumed => "consumed",
         Verdict::Drop(_) => "drop",
     }
@@ -98,6 +99,7 @@ pub(super) fn frame(replay: &Replay, before: &[u8], seen: &Seen) -> Step {
             );
             (step.label(), reason, Some(None))
         }
+        Verdict::Handoff(worker) => ("handoff", format!("handed to worker {worker}"), None),
         Verdict::Consumed => (
             "consumed",
             "told us something and needs no answer".to_owned(),

@@ -377,7 +377,7 @@ impl Replay {
             Verdict::Consumed => add("consumed_packets".to_owned(), 1),
             Verdict::Drop(reason) => add(format!("drop.{}", reason.label()), 1),
             Verdict::Reply(_, answer) => add(format!("answer.{}", answer.label()), 1),
-            Verdict::Transmit(..) | Verdict::Hold(..) => {}
+            Verdict::Transmit(..) | Verdict::Hold(..) | Verdict::Handoff(_) => {}
         });
     }
 

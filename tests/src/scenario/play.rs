@@ -430,6 +430,7 @@ fn describe(verdict: &Verdict) -> String {
         Verdict::Transmit(port, step) => format!("forwarded {} by {port}", step.label()),
         Verdict::Reply(port, answer) => format!("answered {} by {port}", answer.label()),
         Verdict::Hold(held, step) => format!("held {} for {}", step.label(), held.next_hop),
+        Verdict::Handoff(worker) => format!("handed to worker {worker}"),
         Verdict::Consumed => "consumed".to_owned(),
         Verdict::Drop(reason) => format!("dropped {}", reason.label()),
     }

@@ -496,6 +496,8 @@ type Named = (&'static str, fn(&WorkerCounters) -> &Counter);
 const WORKER_COUNTERS: &[Named] = &[
     ("consumed_packets", |c| &c.consumed_packets),
     ("held_packets", |c| &c.held_packets),
+    ("handoffs_out_packets", |c| &c.handoffs_out_packets),
+    ("handoffs_in_packets", |c| &c.handoffs_in_packets),
     ("originated_packets", |c| &c.originated_packets),
     ("flows", |c| &c.flows),
     ("flows_opened_total", |c| &c.flows_opened_total),
