@@ -1,38 +1,73 @@
-//! Instructions per packet, counted by valgrind.
+//! Instructions per packet, counted by valgrind, and compared with the committed counts.
 //!
-//! `instructions` runs itself under `valgrind --tool=cachegrind` twice per case, with few and with many
-//! bursts, and divides the difference by the packets: what the set-up costs falls out. The count is
-//! the same whatever else the machine does, so it shows small regressions that times cannot.
+//! `instructions` runs itself under `valgrind --tool=callgrind` once per case and counts only what
+//! is inside of the pipeline. The count is the same whatever else the machine does, so it shows
+//! small regressions that times cannot. It says nothing about memory: a change that misses the
+//! cache more often costs no instruction.
+//!
+//! ```text
+//! instructions                 print a table
+//! instructions --check         compare with instructions.tsv; exit code 1 if a case got worse
+//! instructions --bless         write instructions.tsv
+//! ```
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use benches::{Bench, Traffic};
+use benches::harness::{Bench, Mix, Work};
+use benches::parts;
+use benches::site::{Layout, Traffic};
 
+/// Bursts whose instructions are counted.
+const BURSTS: usize = 64;
 const BURST: u64 = 32;
-const FEW: u64 = 16;
-const MANY: u64 = 272;
+/// Enough that few bursts meet a flow twice, few enough for valgrind.
+const FLOWS: usize = 4096;
+/// What a case may cost more than its baseline, in per mille.
+const TOLERANCE: u64 = 30;
+/// The counts that were accepted.
+const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.tsv");
+
+/// What valgrind is told to collect in.
+const STRETCHES: &[&str] = &["*harness*counted*", "*parts*stretch*"];
 
 const CASES: &[&str] = &[
-    "established/tcp4",
-    "established/udp4",
-    "established/tcp6",
-    "new_flow/tcp4",
-    "new_flow/udp4",
-    "drop",
+    "established/tcp4/to-server",
+    "established/tcp4/to-client",
+    "established/udp4/to-server",
+    "established/udp4/to-client",
+    "established/tcp6/to-server",
+    "established/tcp6/to-client",
+    "established/udp6/to-server",
+    "established/udp6/to-client",
+    "new-flow/tcp4",
+    "new-flow/udp4",
+    "new-flow/tcp6",
+    "new-flow/udp6",
+    "expiry/tcp4",
+    "drop/tcp4",
+    "parse/tcp4",
+    "parse/tcp6",
+    "look-up/tcp4",
+    "look-up/tcp6",
 ];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match args.as_slice() {
-        [case, bursts] => bursts
-            .parse()
-            .map_err(|_| format!("\"{bursts}\" is not a number of bursts"))
-            .and_then(|bursts| run(case, bursts)),
-        // Cargo hands `--bench` and the like to every target; they mean nothing here.
-        _ => report(),
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["--run", case] => run(case).map(|()| true),
+        [] => print().map(|()| true),
+        ["--check"] => check(),
+        ["--bless"] => bless().map(|()| true),
+        _ => Err("usage: instructions [--check | --bless]".to_owned()),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("instructions: {error}");
             ExitCode::FAILURE
@@ -41,84 +76,236 @@ fn main() -> ExitCode {
 }
 
 /// The case itself, to be counted.
-fn run(case: &str, bursts: u64) -> Result<(), String> {
-    let (kind, traffic) = case.split_once('/').unwrap_or((case, "tcp4"));
-    let traffic = match traffic {
-        "tcp4" => Traffic::TCP4,
-        "udp4" => Traffic::UDP4,
-        "tcp6" => Traffic::TCP6,
-        other => return Err(format!("no traffic \"{other}\"")),
+fn run(case: &str) -> Result<(), String> {
+    let mut words = case.split('/');
+    let (kind, name) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    let mix = match words.next() {
+        Some("to-server") => Mix::Requests,
+        Some("to-client") => Mix::Replies,
+        _ => Mix::Both,
     };
+    let traffic = Traffic::ALL
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, traffic)| *traffic)
+        .ok_or_else(|| format!("no traffic \"{name}\""))?;
+    let all = BURSTS * 32;
+    let opened = |bench: &mut Bench| (0..BURSTS).map(|_| bench.opening(Work::Process)).sum();
     let done: usize = match kind {
         "established" => {
-            let mut bench = Bench::with_flows(traffic, 512)?;
-            let total = bench.frame_count();
-            (0..bursts)
-                .map(|burst| bench.established(usize::try_from(burst * BURST).unwrap_or(0) % total))
+            let mut bench = Bench::with_flows(traffic, FLOWS, 0)?;
+            bench.start_counting();
+            (0..BURSTS)
+                .map(|_| bench.established(mix, Work::Process))
                 .sum()
         }
-        "new_flow" => {
-            let mut bench = Bench::new(traffic, 16_384)?;
-            // The same frames are made for every number of bursts, so that making them falls out.
-            let frames: Vec<_> = (0..MANY).map(|_| bench.opening_burst()).collect();
-            frames
-                .iter()
-                .zip(0..bursts)
-                .map(|(frames, _)| bench.burst(frames))
-                .sum()
+        "new-flow" => {
+            let mut bench = Bench::new(Layout::for_flows(traffic, FLOWS), FLOWS)?;
+            bench.start_counting();
+            opened(&mut bench)
+        }
+        "expiry" => {
+            let mut bench = Bench::new(Layout::for_flows(traffic, FLOWS), FLOWS)?;
+            let before: usize = opened(&mut bench);
+            bench.pass(Duration::from_secs(60));
+            bench.start_counting();
+            while !bench.is_empty() {
+                bench.expire(64);
+            }
+            before
         }
         "drop" => {
-            let mut bench = Bench::new(traffic, 1024)?;
-            let frames: Vec<_> = (0..BURST).map(|_| bench.stray_frame()).collect();
-            let forwarded: usize = (0..bursts).map(|_| bench.burst(&frames)).sum();
-            return if forwarded == 0 {
-                Ok(())
-            } else {
-                Err("a stray frame got through".to_owned())
-            };
+            let mut bench = Bench::new(Layout::for_flows(traffic, FLOWS), FLOWS)?;
+            bench.start_counting();
+            all + (0..BURSTS).map(|_| bench.stray(Work::Process)).sum::<usize>()
         }
+        "parse" => parts::parse(traffic, BURSTS),
+        "look-up" => parts::look_up(traffic, FLOWS, BURSTS)?,
         other => return Err(format!("no case \"{other}\"")),
     };
-    let expected = usize::try_from(bursts * BURST).unwrap_or(usize::MAX);
-    if done == expected {
+    if done == all {
         Ok(())
     } else {
-        Err(format!("{done} of {expected} packets got through"))
+        Err(format!("{done} of {all} packets were as they should be"))
     }
 }
 
-fn report() -> Result<(), String> {
+fn print() -> Result<(), String> {
     println!("| case | instructions per packet |\n|---|---:|");
     for case in CASES {
-        let (few, many) = (count(case, FEW)?, count(case, MANY)?);
-        let packets = (MANY - FEW) * BURST;
-        println!("| {case} | {} |", many.saturating_sub(few) / packets);
+        println!("| {case} | {} |", count(case)?);
     }
     Ok(())
 }
 
-/// Instructions of a whole run.
-fn count(case: &str, bursts: u64) -> Result<u64, String> {
+fn bless() -> Result<(), String> {
+    let mut text = format!(
+        "# Instructions per packet, counted by callgrind; made by make bench-bless.\n# {}\ncase\tinstructions\n",
+        compiler()
+    );
+    for case in CASES {
+        let count = count(case)?;
+        println!("{case}\t{count}");
+        let _ = writeln!(text, "{case}\t{count}");
+    }
+    std::fs::write(BASELINE, text).map_err(|error| format!("cannot write {BASELINE}: {error}"))
+}
+
+/// Compares with the baseline. Returns whether nothing got worse.
+fn check() -> Result<bool, String> {
+    let path = PathBuf::from(BASELINE);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| format!("cannot read {}: {error}; make bench-bless", path.display()))?;
+    let baseline = parse_baseline(&text)?;
+    let mut good = true;
+    let mut better = false;
+    println!("| case | baseline | now | change |\n|---|---:|---:|---:|");
+    for case in CASES {
+        let now = count(case)?;
+        let Some(before) = baseline.get(*case).copied() else {
+            println!("| {case} | none | {now} | **no baseline** |");
+            good = false;
+            continue;
+        };
+        let mark = match change(before, now) {
+            Change::Worse => {
+                good = false;
+                " **worse**"
+            }
+            Change::Better => {
+                better = true;
+                " better"
+            }
+            Change::None => "",
+        };
+        println!("| {case} | {before} | {now} | {}{mark} |", percent(before, now));
+    }
+    for case in baseline.keys().filter(|case| !CASES.contains(&case.as_str())) {
+        println!("\n{case} is in the baseline and no longer counted.");
+        good = false;
+    }
+    if !good {
+        println!(
+            "\nA case costs more than {}.{} % above its baseline, or has none. If that is what \
+             the change is worth, make bench-bless and say why in the commit.",
+            TOLERANCE / 10,
+            TOLERANCE % 10
+        );
+        if !text.contains(&compiler()) {
+            println!(
+                "The baseline was made by another compiler than {}.",
+                compiler()
+            );
+        }
+    } else if better {
+        println!("\nBetter than the baseline: make bench-bless keeps it so.");
+    }
+    Ok(good)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Change {
+    Worse,
+    Better,
+    None,
+}
+
+fn change(before: u64, now: u64) -> Change {
+    if now * 1000 > before * (1000 + TOLERANCE) {
+        Change::Worse
+    } else if now * (1000 + TOLERANCE) < before * 1000 {
+        Change::Better
+    } else {
+        Change::None
+    }
+}
+
+fn percent(before: u64, now: u64) -> String {
+    let tenths = now.abs_diff(before) * 1000 / before.max(1);
+    let sign = if now < before { "-" } else { "+" };
+    format!("{sign}{}.{} %", tenths / 10, tenths % 10)
+}
+
+fn parse_baseline(text: &str) -> Result<BTreeMap<String, u64>, String> {
+    text.lines()
+        .filter(|line| !line.starts_with('#') && !line.starts_with("case\t"))
+        .map(|line| {
+            let (case, count) = line
+                .split_once('\t')
+                .ok_or_else(|| format!("{BASELINE}: no tab in \"{line}\""))?;
+            let count = count
+                .trim()
+                .parse()
+                .map_err(|error| format!("{BASELINE}: \"{line}\": {error}"))?;
+            Ok((case.to_owned(), count))
+        })
+        .collect()
+}
+
+/// The compiler on the path, which is the one cargo builds with.
+fn compiler() -> String {
+    Command::new("rustc")
+        .arg("--version")
+        .output()
+        .ok()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .filter(|version| !version.is_empty())
+        .unwrap_or_else(|| "an unknown rustc".to_owned())
+}
+
+/// Instructions per packet of a case.
+fn count(case: &str) -> Result<u64, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let output = Command::new("valgrind")
-        .args([
-            "--tool=cachegrind",
-            "--cache-sim=no",
-            "--cachegrind-out-file=/dev/null",
-        ])
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+    for stretch in STRETCHES {
+        command.arg(format!("--toggle-collect={stretch}"));
+    }
+    let output = command
         .arg(program)
-        .args([case, bursts.to_string().as_str()])
+        .args(["--run", case])
         .output()
         .map_err(|error| format!("valgrind: {error}; on Debian, apt-get install valgrind"))?;
     let text = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         return Err(format!("{case}: {text}"));
     }
-    text.lines()
-        .find_map(|line| {
-            line.split_once("I   refs:")
-                .or_else(|| line.split_once("I refs:"))
-        })
-        .and_then(|(_, number)| number.replace(',', "").trim().parse().ok())
-        .ok_or_else(|| format!("no count in what valgrind printed:\n{text}"))
+    let counted: u64 = text
+        .lines()
+        .find_map(|line| line.split_once("Collected :"))
+        .and_then(|(_, number)| number.trim().parse().ok())
+        .ok_or_else(|| format!("no count in what valgrind printed:\n{text}"))?;
+    let per_packet = counted / (BURSTS as u64 * BURST);
+    if per_packet == 0 {
+        return Err(format!("{case}: nothing was counted"));
+    }
+    Ok(per_packet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_percent_more_is_tolerated_and_a_little_more_is_not() {
+        assert_eq!(change(1000, 1030), Change::None);
+        assert_eq!(change(1000, 1031), Change::Worse);
+        assert_eq!(change(1000, 990), Change::None);
+        assert_eq!(change(1000, 900), Change::Better);
+    }
+
+    #[test]
+    fn the_committed_baseline_has_every_case() {
+        let text = std::fs::read_to_string(BASELINE).unwrap();
+        let baseline = parse_baseline(&text).unwrap();
+        for case in CASES {
+            assert!(baseline.contains_key(*case), "{case} is missing");
+        }
+    }
+
+    #[test]
+    fn a_change_is_told_in_percent_of_the_baseline() {
+        assert_eq!(percent(200, 207), "+3.5 %");
+        assert_eq!(percent(200, 199), "-0.5 %");
+    }
 }
