@@ -33,6 +33,7 @@ pub mod rig;
 pub mod routes;
 #[cfg(feature = "dpdk")]
 pub mod run;
+pub mod steer;
 pub mod tables;
 pub mod verdict;
 pub mod worker;

@@ -9,6 +9,7 @@ use net::{Addr, MacAddr, PortId, VlanIndex};
 use crate::counters::ServiceStats;
 use crate::egress::{Egress, Links, Stations};
 use crate::routes::Routes;
+use crate::steer::Spread;
 
 /// What the tables must know of a port.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -42,6 +43,8 @@ pub struct Tables {
     pub owned: vlan::Owned,
     /// Our self IPs on any VLAN.
     pub self_ips: HashSet<Addr>,
+    /// What decides which worker a packet belongs to.
+    pub spread: Spread,
     /// The way to members, clients and gateways.
     pub routes: Routes,
     /// What listens.

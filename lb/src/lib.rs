@@ -10,7 +10,8 @@
 //!   a packet is for;
 //! - [`pool`]: a [`Pool`] of [`Member`]s, with a Maglev table ([`maglev`]) where one is needed;
 //! - [`select`]: the [`Selector`], a worker's own state of selection (cursors, connection counts);
-//! - [`snat`]: which source ports a worker may translate to ([`PortStripe`]).
+//! - [`snat`]: which source ports a worker may translate to ([`PortStripe`]);
+//! - [`toeplitz`]: by which queue a network card hands up the packets of a tuple.
 //!
 //! Tables are built whole for a configuration generation and never change; only a [`Selector`] is
 //! mutable, and it belongs to one worker. Nothing here allocates, locks or reads a clock while it
@@ -24,6 +25,7 @@ mod mix;
 pub mod pool;
 pub mod select;
 pub mod snat;
+pub mod toeplitz;
 pub mod virtual_server;
 
 pub use id::{MemberId, PoolId, Registry, VirtualServerId};

@@ -17,6 +17,10 @@ use thiserror::Error;
 /// worker.
 pub const MAX_TRIES: u32 = 64;
 
+/// The most ports looked at for one flow when only some of them are fit to be tried: enough for one
+/// in 64 to give a good choice.
+pub const MAX_SCANNED: u32 = 4096;
+
 /// Why there is no stripe for a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum StripeError {
@@ -122,6 +126,22 @@ impl PortStripe {
     #[inline]
     pub fn contains(&self, port: L4Port) -> bool {
         self.owner(port) == Some(self.worker)
+    }
+
+    /// As [`candidates`](Self::candidates), but only ports that `fits` accepts: those whose replies
+    /// come back to this worker, say. Up to [`MAX_SCANNED`] ports are shown to it.
+    #[inline]
+    pub fn candidates_that(
+        &self,
+        preferred: L4Port,
+        start: u32,
+        fits: impl FnMut(&L4Port) -> bool,
+    ) -> impl Iterator<Item = L4Port> {
+        let all = Candidates {
+            tries: MAX_SCANNED.min(self.len),
+            ..self.candidates(preferred, start)
+        };
+        all.filter(fits).take(MAX_TRIES as usize)
     }
 
     /// The ports to try for a flow, no port twice, at most [`MAX_TRIES`]: the client's own if it

@@ -9,7 +9,7 @@ mod services;
 
 use std::sync::Arc;
 
-use config::{AllowedProtocol, Config, Encap as ConfigEncap, ObjectKey, TrunkHash};
+use config::{AllowedProtocol, Config, Encap as ConfigEncap, ObjectKey, SpreadHash, TrunkHash};
 use lb::VlanSet;
 use net::{Encap, IpPrefix, IpProto, PortId};
 use vlan::{AllowedService, Owned, Owner, SelfIp, Vlan};
@@ -18,6 +18,7 @@ pub use names::Names;
 
 use crate::egress::{Egress, Links, Stations};
 use crate::routes::{Route, Routes};
+use crate::steer::Spread;
 use crate::tables::{PortInfo, Tables};
 
 /// What `compile` has to know besides the configuration.
@@ -114,6 +115,7 @@ pub fn compile(
             }
         }
     }
+    let spread = compile_spread(config, &vlans, &virtual_servers);
     let (virtual_server_stats, member_stats) = names.stats();
     let tables = Tables {
         generation,
@@ -124,6 +126,7 @@ pub fn compile(
         vlans,
         owned,
         self_ips,
+        spread,
         routes,
         virtual_servers,
         pools,
@@ -259,6 +262,30 @@ fn compile_egress(config: &Config, vlans: &vlan::Table) -> Vec<Option<Egress>> {
         }
     }
     egress
+}
+
+fn compile_spread(
+    config: &Config,
+    vlans: &vlan::Table,
+    virtual_servers: &lb::VirtualServers,
+) -> Spread {
+    let mut spread = Spread::default();
+    for vlan in vlans {
+        let at = usize::from(vlan.index.0);
+        if spread.by_vlan.len() <= at {
+            spread.by_vlan.resize(at + 1, SpreadHash::default());
+        }
+        if let (Some(slot), Some(wanted)) = (spread.by_vlan.get_mut(at), config.vlan(&vlan.name)) {
+            *slot = wanted.cmp_hash;
+        }
+    }
+    for server in virtual_servers {
+        match server.snat {
+            lb::Snat::None => spread.untranslated = true,
+            lb::Snat::Automap => spread.translated = true,
+        }
+    }
+    spread
 }
 
 /// The port that an interface name means.

@@ -35,6 +35,7 @@ use vlan::neighbor::{NeighborRef, Neighbors};
 
 use crate::counters::{ServiceCounters, WorkerCounters};
 use crate::port::BURST;
+use crate::steer::{Asked, Steering};
 use crate::tables::Tables;
 use crate::verdict::{DropReason, Verdict};
 
@@ -106,6 +107,9 @@ struct State {
     counters: Arc<WorkerCounters>,
     events: Arc<ArrayQueue<Event>>,
     random: Random,
+    steering: Arc<Steering>,
+    /// Who has looked for the flows of the burst in hand.
+    asked: Asked,
 }
 
 /// A frame on its way through the pipeline.
@@ -142,8 +146,20 @@ impl Pipeline {
                 counters,
                 events,
                 random: Random::new(config.seed ^ 0x9e37_79b9_7f4a_7c15),
+                steering: Arc::new(Steering::alone()),
+                asked: Asked::NOBODY,
             },
         }
+    }
+
+    /// Makes it one of several that share the flows out as `steering` says.
+    pub fn join(&mut self, steering: Arc<Steering>) {
+        self.state.steering = steering;
+    }
+
+    /// Says which workers have had the bursts that come now without having their flows.
+    pub fn set_asked(&mut self, asked: Asked) {
+        self.state.asked = asked;
     }
 
     /// The tables in use.

@@ -4,11 +4,12 @@
 use conntrack::{EndReason, InsertError, NewFlow, Timeouts};
 use lb::{Snat, VirtualServer};
 use net::header::tcp_flags;
-use net::{Addr, Deltas, FlowKey, IpProto, Layers, Packet};
+use net::{Addr, Deltas, FlowKey, IpProto, L4Port, Layers, Packet, VlanIndex};
 use vlan::Owner;
 
 use super::local::reset;
 use super::{Arrival, FlowData, Leg, NextHop, State};
+use crate::steer::Question;
 use crate::tables::Tables;
 use crate::verdict::{Answer, DropReason, FlowStep, Verdict};
 
@@ -37,6 +38,9 @@ impl State {
             .lookup(key.proto, &key.dst, key.dport(), arrival.vlan.index)
             // A wildcard does not take what is meant for ourselves, by whichever VLAN it comes.
             .filter(|vs| vs.destination.is_host() || !tables.self_ips.contains(&key.dst));
+        if let Some(worker) = self.elsewhere(tables, arrival, layers, owner, listening) {
+            return Verdict::Handoff(worker);
+        }
         if let Some(virtual_server) = listening {
             return self.for_virtual_server(tables, arrival, packet, layers, virtual_server);
         }
@@ -45,6 +49,55 @@ impl State {
             (Some(Owner::SelfIp), _) => Self::to_self_ip(arrival, packet, layers),
             _ => Verdict::Drop(DropReason::NoVirtualServer),
         }
+    }
+
+    /// The worker that has or gets the packet's flow, unless it is this one.
+    fn elsewhere(
+        &self,
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        layers: &Layers,
+        owner: Option<Owner>,
+        listening: Option<&VirtualServer>,
+    ) -> Option<u16> {
+        let key = &layers.key;
+        if self.steering.workers() == 1 || !matches!(key.proto, IpProto::TCP | IpProto::UDP) {
+            return None;
+        }
+        let question = Question {
+            key,
+            cmp_hash: tables.spread.of_vlan(arrival.vlan.index),
+            listening,
+            to_self_ip: owner == Some(Owner::SelfIp) || tables.self_ips.contains(&key.dst),
+            opens: key.proto != IpProto::TCP || opens_connection(layers),
+        };
+        let me = u16::try_from(self.worker).unwrap_or(0);
+        self.steering
+            .elsewhere(&tables.spread, &question, me, self.asked)
+    }
+
+    /// Whether the reply tuple's packets come back to this worker, should a virtual server listen on
+    /// the self IP that they go to.
+    fn comes_back(&self, tables: &Tables, reply: &FlowKey, vlan: VlanIndex) -> bool {
+        if self.steering.workers() == 1 {
+            return true;
+        }
+        let listening = tables
+            .virtual_servers
+            .lookup(reply.proto, &reply.dst, reply.dport(), vlan)
+            .filter(|vs| vs.destination.is_host());
+        if listening.is_none() {
+            return true;
+        }
+        let question = Question {
+            key: reply,
+            cmp_hash: tables.spread.of_vlan(vlan),
+            listening,
+            to_self_ip: true,
+            opens: true,
+        };
+        let way = self.steering.itinerary(&tables.spread, &question);
+        way.last().map(|worker| usize::from(*worker)) == Some(self.worker)
     }
 
     fn for_virtual_server(
@@ -57,11 +110,8 @@ impl State {
     ) -> Verdict {
         // Only a SYN opens a connection; the rest of one that we do not know is refused, so that its
         // sender starts anew instead of waiting.
-        if layers.key.proto == IpProto::TCP {
-            let interesting = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
-            if layers.tcp_flags & interesting != tcp_flags::SYN {
-                return reset(arrival, packet, layers, Answer::ResetNoFlow);
-            }
+        if layers.key.proto == IpProto::TCP && !opens_connection(layers) {
+            return reset(arrival, packet, layers, Answer::ResetNoFlow);
         }
         if layers.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
@@ -113,13 +163,21 @@ impl State {
                 }
                 outgoing
             }
-            // A port is leased exactly while its reply tuple is in the table.
-            Snat::Automap => self
-                .stripe
-                .candidates(original.sport(), self.random.next())
-                .map(towards)
-                .find(|outgoing| !self.flows.contains(&outgoing.inverted()))
-                .ok_or(DropReason::SnatExhausted)?,
+            // A port is leased exactly while its reply tuple is in the table of the one worker that
+            // such replies come to.
+            Snat::Automap => {
+                let start = self.random.next();
+                let me = u16::try_from(self.worker).unwrap_or(0);
+                let ours = self.steering.ports_to(me, &towards(L4Port(0)).inverted());
+                self.stripe
+                    .candidates_that(original.sport(), start, ours)
+                    .map(|port| (towards(port), towards(port).inverted()))
+                    .find(|(_, reply)| {
+                        !self.flows.contains(reply) && self.comes_back(tables, reply, route.vlan)
+                    })
+                    .ok_or(DropReason::SnatExhausted)?
+                    .0
+            }
         };
 
         let reply_leg = if arrival.vlan.auto_lasthop {
@@ -174,6 +232,12 @@ impl State {
         }
         Ok(verdict)
     }
+}
+
+/// Whether a TCP segment asks for a new connection.
+fn opens_connection(layers: &Layers) -> bool {
+    let interesting = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
+    layers.tcp_flags & interesting == tcp_flags::SYN
 }
 
 /// Why nothing may be said to or on behalf of a destination that is no station's, even if the frame
