@@ -9,6 +9,7 @@
 //! - [`compile`]: from the validated configuration to that snapshot;
 //! - [`pipeline`]: one packet's way, a pure function over a burst;
 //! - [`worker`]: ports and a pipeline, run to completion; [`command`]: what it can be asked;
+//! - [`steer`] and [`handoff`]: which worker a packet belongs to, and how it gets there;
 //! - [`control`]: configuration, neighbours, and the socket;
 //! - [`rig`]: all of it in memory, for replay, tests, fuzzing and benches.
 
@@ -21,6 +22,7 @@ pub mod counters;
 #[cfg(feature = "dpdk")]
 pub mod dpdk_port;
 pub mod egress;
+pub mod handoff;
 mod hold;
 pub mod memory;
 #[cfg(feature = "dpdk")]

@@ -1,17 +1,22 @@
-//! A whole tmm in memory: the control side, one worker and memory ports, with the caller as clock and
-//! wire. What replay, scenario tests, fuzzing and benches run; only the devices and threads are
+//! A whole tmm in memory: the control side, workers and memory ports, with the caller as clock and
+//! wire. One thread runs the workers in turn. What replay, scenario tests, fuzzing and benches run; only the devices and threads are
 //! missing.
+
+use std::cell::Cell;
+use std::sync::Arc;
 
 use config::watch::{Hub, Output};
 use config::{FieldError, ObjectState};
 use lb::snat::PortStripe;
-use net::{MacAddr, PortId, Timestamp};
+use net::{FlowKey, IpProto, Layers, MacAddr, Packet, PortId, Timestamp};
 use serde_json::Value;
 use vlan::resolver::ResolverConfig;
 
 use crate::control::{Control, ControlConfig};
+use crate::handoff::Crew;
 use crate::memory::{MemoryFrame, MemoryPort, Wire};
 use crate::pipeline::PipelineConfig;
+use crate::steer::Steering;
 use crate::tables::PortInfo;
 use crate::verdict::Verdict;
 use crate::worker::Worker;
@@ -29,6 +34,26 @@ pub struct RigConfig {
     pub seed: u64,
     /// MTU of VLANs that name none, octets.
     pub default_mtu: u16,
+    /// How many workers share the flows.
+    pub workers: u16,
+    /// How the ports spread frames over them.
+    pub nic: Nic,
+}
+
+/// How a port spreads the frames it receives over its queues, one for each worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nic {
+    /// By the hash of addresses and ports, with the key it was given; what has no ports goes to the
+    /// first queue.
+    Tuple,
+    /// By the hash of the source address.
+    Source,
+    /// By the hash of the destination address.
+    Destination,
+    /// One frame to each queue in turn: the worst there is.
+    RoundRobin,
+    /// It has but one queue in each direction: that of worker number "port modulo workers".
+    OneQueue,
 }
 
 impl Default for RigConfig {
@@ -39,15 +64,22 @@ impl Default for RigConfig {
             flow_capacity: 65_536,
             seed: 1,
             default_mtu: 1500,
+            workers: 1,
+            nic: Nic::Tuple,
         }
     }
 }
 
-/// Control side, worker and wires.
+/// Control side, workers and wires.
 pub struct Rig {
     control: Control,
-    worker: Worker<MemoryPort>,
-    wires: Vec<Wire>,
+    workers: Vec<Worker<MemoryPort>>,
+    /// By port, then worker.
+    wires: Vec<Vec<Wire>>,
+    steering: Arc<Steering>,
+    nic: Nic,
+    /// Frames sent so far.
+    sent: Cell<usize>,
 }
 
 /// The MAC address of a rig's port.
@@ -71,31 +103,64 @@ impl Rig {
                 inserts_tag: false,
             })
             .collect();
+        let workers = config.workers.max(1);
         let control_config = ControlConfig {
             replica: config.replica,
             ports,
             default_mtu: config.default_mtu,
-            workers: 1,
+            workers,
             resolver: ResolverConfig {
                 seed: config.seed,
                 ..ResolverConfig::default()
             },
             batch: std::time::Duration::ZERO,
         };
-        let (control, shared) = Control::with_one_worker(&control_config, Hub::default());
-        let wires: Vec<Wire> = (0..config.ports).map(|_| Wire::default()).collect();
-        let pipeline = PipelineConfig {
-            worker: 0,
-            stripe,
-            flow_capacity: config.flow_capacity,
-            seed: config.seed,
+        let control = Control::new(&control_config, Hub::default());
+        let wires: Vec<Vec<Wire>> = (0..config.ports)
+            .map(|_| (0..workers).map(|_| Wire::default()).collect())
+            .collect();
+        let steering = Arc::new(Steering::new(workers, config.seed));
+        let senders = |me| {
+            let one_queue = config.nic == Nic::OneQueue;
+            let sender = |port| {
+                if one_queue {
+                    u16::from(port) % workers
+                } else {
+                    me
+                }
+            };
+            (0..config.ports).map(sender).collect()
         };
-        let ports = wires.iter().map(MemoryPort::new).collect();
-        let worker = Worker::new(&pipeline, ports, shared);
+        let crews = Crew::assemble(&steering, senders);
+        let workers = (0..workers)
+            .zip(crews)
+            .zip(control.workers())
+            .map(|((number, crew), shared)| {
+                let pipeline = PipelineConfig {
+                    worker: number,
+                    stripe,
+                    flow_capacity: config.flow_capacity,
+                    seed: config.seed.wrapping_add(u64::from(number)),
+                };
+                let queues = wires
+                    .iter()
+                    .filter_map(|queues| queues.get(usize::from(number)));
+                let ports = queues.map(MemoryPort::new).collect();
+                let worker = Worker::new(&pipeline, ports, shared.clone());
+                if workers > 1 {
+                    worker.with_crew(crew)
+                } else {
+                    worker
+                }
+            })
+            .collect();
         Self {
             control,
-            worker,
+            workers,
             wires,
+            steering,
+            nic: config.nic,
+            sent: Cell::new(0),
         }
     }
 
@@ -141,22 +206,49 @@ impl Rig {
 
     /// Puts a frame on the wire of a port, to be taken by the next [`advance`](Self::advance).
     pub fn send(&self, port: PortId, frame: MemoryFrame) {
-        if let Some(wire) = self.wires.get(usize::from(port.0)) {
+        let queue = self.queue(port, &frame);
+        let wires = self.wires.get(usize::from(port.0));
+        if let Some(wire) = wires.and_then(|queues| queues.get(queue)) {
             wire.send(frame);
         }
     }
 
-    /// Takes the next frame that left by a port.
+    /// Which queue the device would put a frame into.
+    fn queue(&self, port: PortId, frame: &MemoryFrame) -> usize {
+        let workers = self.workers.len();
+        let sent = self.sent.replace(self.sent.get().wrapping_add(1));
+        let by_key = |worker: &dyn Fn(&FlowKey) -> u16| {
+            let mut octets = frame.octets().to_vec();
+            let len = octets.len();
+            match Layers::parse(&Packet::new(&mut octets, 0, len, frame.rx)) {
+                Ok(layers) if matches!(layers.key.proto, IpProto::TCP | IpProto::UDP) => {
+                    usize::from(worker(&layers.key))
+                }
+                _ => 0,
+            }
+        };
+        match self.nic {
+            _ if workers == 1 => 0,
+            Nic::Tuple => by_key(&|key| self.steering.of_tuple(key)),
+            Nic::Source => by_key(&|key| self.steering.of_address(&key.src)),
+            Nic::Destination => by_key(&|key| self.steering.of_address(&key.dst)),
+            Nic::RoundRobin => sent % workers,
+            Nic::OneQueue => usize::from(port.0) % workers,
+        }
+    }
+
+    /// Takes the next frame that left by a port, those of the first worker first.
     pub fn receive(&self, port: PortId) -> Option<MemoryFrame> {
-        self.wires.get(usize::from(port.0))?.receive()
+        let queues = self.wires.get(usize::from(port.0))?;
+        queues.iter().find_map(Wire::receive)
     }
 
-    /// The wire of a port.
+    /// The first worker's wire of a port.
     pub fn wire(&self, port: PortId) -> Option<&Wire> {
-        self.wires.get(usize::from(port.0))
+        self.wires.get(usize::from(port.0))?.first()
     }
 
-    /// Runs control side and worker at the time `now` until neither has anything to do.
+    /// Runs control side and workers at the time `now` until none of them has anything to do.
     pub fn advance(&mut self, now: Timestamp) {
         self.advance_with(now, |_, _, _| {});
     }
@@ -171,8 +263,12 @@ impl Rig {
         // bound is against a mistake here, not against the input, which is finite.
         for _ in 0..10_000 {
             self.control.poll(now);
-            let busy = self.worker.turn_with(now, &mut seen);
-            if busy == 0 && !self.wires.iter().any(Wire::has_input) && !self.control.has_work() {
+            let mut busy = 0;
+            for worker in &mut self.workers {
+                busy += worker.turn_with(now, &mut seen);
+            }
+            let input = self.wires.iter().flatten().any(Wire::has_input);
+            if busy == 0 && !input && !self.control.has_work() {
                 break;
             }
         }
@@ -194,9 +290,22 @@ impl Rig {
         &mut self.control
     }
 
-    /// The worker.
+    /// The first worker.
+    ///
+    /// # Panics
+    /// Never: there is one at least.
     pub fn worker(&self) -> &Worker<MemoryPort> {
-        &self.worker
+        &self.workers[0]
+    }
+
+    /// All workers.
+    pub fn workers(&self) -> &[Worker<MemoryPort>] {
+        &self.workers
+    }
+
+    /// Which worker each packet belongs to.
+    pub fn steering(&self) -> &Steering {
+        &self.steering
     }
 
     /// How far each object has come.

@@ -10,9 +10,11 @@ use vlan::neighbor::Neighbors;
 
 use crate::command::{Command, DumpStep, FlowDump};
 use crate::counters::WorkerCounters;
+use crate::handoff::{Crew, Handed};
 use crate::hold::{HoldQueue, Released};
 use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::port::{BURST, Burst, Frame, Port};
+use crate::steer::Asked;
 use crate::tables::{Publisher, Tables};
 use crate::verdict::{DropReason, Verdict};
 
@@ -22,6 +24,9 @@ const EXPIRE_BUDGET: usize = 64;
 const COMMAND_BUDGET: usize = 32;
 /// Flows told per turn and dump.
 const DUMP_BUDGET: usize = 256;
+/// Frames taken over from each other worker per turn at most: one who is flooded with them still gets
+/// to its own ports.
+const TAKE_BUDGET: usize = 2 * BURST;
 /// How often a full transmit queue is tried again before its frames are dropped.
 const TX_TRIES: usize = 3;
 
@@ -48,6 +53,15 @@ pub struct Worker<P: Port> {
     pipeline: Pipeline,
     shared: Shared,
     dumps: ArrayVec<FlowDump, 4>,
+    /// `None` for a worker that is alone.
+    crew: Option<Crew<P::Frame>>,
+}
+
+/// Where frames come from that go through the pipeline together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Origin {
+    port: PortId,
+    asked: Asked,
 }
 
 impl<P: Port> Worker<P> {
@@ -67,7 +81,16 @@ impl<P: Port> Worker<P> {
             pipeline,
             shared,
             dumps: ArrayVec::new(),
+            crew: None,
         }
+    }
+
+    /// Makes it one of several workers, with which it shares the flows.
+    #[must_use]
+    pub fn with_crew(mut self, crew: Crew<P::Frame>) -> Self {
+        self.pipeline.join(Arc::clone(crew.steering()));
+        self.crew = Some(crew);
+        self
     }
 
     /// One turn: a burst from each port, and some housekeeping. Returns how many frames were
@@ -85,6 +108,9 @@ impl<P: Port> Worker<P> {
         } else {
             self.release(now)
         };
+        if self.crew.is_some() {
+            busy += self.take_over(now, &mut seen);
+        }
         for index in 0..self.ports.len() {
             busy += self.burst(now, index, &mut seen);
         }
@@ -135,31 +161,93 @@ impl<P: Port> Worker<P> {
         if frames.is_empty() {
             return 0;
         }
-        let port_id = PortId(u8::try_from(index).unwrap_or(u8::MAX));
+        let bytes: usize = frames.iter_mut().map(|f| f.packet().len()).sum();
+        if let Some(counters) = self.shared.counters.ports.get(index) {
+            counters.rx.packets.add(frames.len() as u64);
+            counters.rx.bytes.add(bytes as u64);
+        }
+        let origin = Origin {
+            port: PortId(u8::try_from(index).unwrap_or(u8::MAX)),
+            asked: Asked::NOBODY,
+        };
+        let received = frames.len();
+        self.process(now, origin, frames, seen);
+        received
+    }
+
+    /// Takes the frames that other workers have handed over, in bursts of one origin.
+    fn take_over(
+        &mut self,
+        now: Timestamp,
+        seen: &mut impl FnMut(PortId, &mut P::Frame, &Verdict),
+    ) -> usize {
+        let crew = self.crew.as_ref();
+        let Some((me, workers)) = crew.map(|crew| (crew.me(), crew.steering().workers())) else {
+            return 0;
+        };
+        let mut taken = 0;
+        for from in (0..workers).filter(|from| *from != me) {
+            let mut burst: Burst<P::Frame> = Burst::new();
+            let mut burst_origin = None;
+            for _ in 0..TAKE_BUDGET {
+                let Some(handed) = self.crew.as_ref().and_then(|crew| crew.take(from)) else {
+                    break;
+                };
+                taken += 1;
+                let (frame, port, asked) = match handed {
+                    Handed::Arrived { frame, port, asked } => (frame, port, asked),
+                    Handed::Leaving { frame, port } => {
+                        self.enqueue(port, frame);
+                        continue;
+                    }
+                };
+                let origin = Origin { port, asked };
+                if let Some(earlier) = burst_origin
+                    && (earlier != origin || burst.is_full())
+                {
+                    let full = std::mem::replace(&mut burst, Burst::new());
+                    self.process(now, earlier, full, seen);
+                }
+                burst_origin = Some(origin);
+                burst.push(frame);
+            }
+            if let Some(origin) = burst_origin {
+                self.process(now, origin, burst, seen);
+            }
+        }
+        self.shared.counters.handoffs_in_packets.add(taken as u64);
+        taken
+    }
+
+    /// Has the pipeline decide about frames of one origin, and does what it says.
+    fn process(
+        &mut self,
+        now: Timestamp,
+        origin: Origin,
+        mut frames: Burst<P::Frame>,
+        seen: &mut impl FnMut(PortId, &mut P::Frame, &Verdict),
+    ) {
         let mut verdicts: ArrayVec<Verdict, BURST> = ArrayVec::new();
         let mut shapes: ArrayVec<net::Shape, BURST> = ArrayVec::new();
         {
             let mut packets: ArrayVec<net::Packet<'_>, BURST> =
                 frames.iter_mut().map(Frame::packet).collect();
-            let bytes: usize = packets.iter().map(net::Packet::len).sum();
-            if let Some(counters) = self.shared.counters.ports.get(index) {
-                counters.rx.packets.add(packets.len() as u64);
-                counters.rx.bytes.add(bytes as u64);
-            }
+            self.pipeline.set_asked(origin.asked);
             self.pipeline
-                .process(now, port_id, &mut packets, &mut verdicts);
+                .process(now, origin.port, &mut packets, &mut verdicts);
             shapes.extend(packets.iter().map(net::Packet::shape));
         }
-        let received = frames.len();
         for ((mut frame, verdict), shape) in frames.into_iter().zip(verdicts).zip(shapes) {
-            frame.set_shape(shape);
-            seen(port_id, &mut frame, &verdict);
-            self.carry_out(now, frame, verdict);
+            // What is handed over goes on as it came, with all that the device said about it.
+            if !matches!(verdict, Verdict::Handoff(_)) {
+                frame.set_shape(shape);
+            }
+            seen(origin.port, &mut frame, &verdict);
+            self.carry_out(now, origin, frame, verdict);
         }
-        received
     }
 
-    fn carry_out(&mut self, now: Timestamp, frame: P::Frame, verdict: Verdict) {
+    fn carry_out(&mut self, now: Timestamp, origin: Origin, frame: P::Frame, verdict: Verdict) {
         let counters = &self.shared.counters;
         match verdict {
             Verdict::Transmit(port, step) => {
@@ -177,14 +265,42 @@ impl<P: Port> Worker<P> {
                     counters.count_drop(DropReason::HoldFull);
                 }
             }
-            // A worker that is alone hands nothing over.
-            Verdict::Handoff(_) => counters.count_drop(DropReason::HandoffFull),
+            Verdict::Handoff(to) => {
+                let asked = self.crew.as_ref().map(|crew| origin.asked.and(crew.me()));
+                let handed = Handed::Arrived {
+                    frame,
+                    port: origin.port,
+                    asked: asked.unwrap_or_default(),
+                };
+                self.hand_over(to, handed);
+            }
             Verdict::Consumed => counters.consumed_packets.add(1),
             Verdict::Drop(reason) => counters.count_drop(reason),
         }
     }
 
+    /// Sends a frame by a port: itself, or through the worker that can.
     fn push(&mut self, port: PortId, frame: P::Frame) {
+        if let Some(crew) = &self.crew {
+            let sender = crew.sender(port);
+            if sender != crew.me() {
+                self.hand_over(sender, Handed::Leaving { frame, port });
+                return;
+            }
+        }
+        self.enqueue(port, frame);
+    }
+
+    fn hand_over(&self, to: u16, handed: Handed<P::Frame>) {
+        let counters = &self.shared.counters;
+        let crew = self.crew.as_ref();
+        match crew.is_some_and(|crew| crew.hand_over(to, handed).is_ok()) {
+            true => counters.handoffs_out_packets.add(1),
+            false => counters.count_drop(DropReason::HandoffFull),
+        }
+    }
+
+    fn enqueue(&mut self, port: PortId, frame: P::Frame) {
         let index = usize::from(port.0);
         if self.tx.get(index).is_some_and(ArrayVec::is_full) {
             self.flush(index);

@@ -153,6 +153,7 @@ impl Replay {
             flow_capacity: config.flow_capacity,
             seed: config.seed,
             default_mtu: config.default_mtu,
+            ..RigConfig::default()
         });
         rig.apply(objects)?;
         Ok(Self {
