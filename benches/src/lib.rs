@@ -13,6 +13,7 @@ pub mod frames;
 pub mod harness;
 pub mod site;
 pub mod stats;
+pub mod tables;
 pub mod parts;
 pub mod row;
 pub mod sections;

@@ -2,6 +2,7 @@
 //! the memory of another.
 
 pub mod pipeline;
+pub mod table;
 
 use crate::row::Sink;
 
@@ -16,8 +17,15 @@ pub struct Section {
 }
 
 /// All sections, in the order they are run.
-pub const ALL: &[Section] = &[Section {
-    name: "pipeline",
-    about: "the whole packet path: established and new flows, the ends of flows, drops, memory",
-    run: pipeline::run,
-}];
+pub const ALL: &[Section] = &[
+    Section {
+        name: "pipeline",
+        about: "the whole packet path: established and new flows, the ends of flows, drops, memory",
+        run: pipeline::run,
+    },
+    Section {
+        name: "table",
+        about: "the flow table by itself, beside hashbrown and DPDK's rte_hash",
+        run: table::run,
+    },
+];
