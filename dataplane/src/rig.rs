@@ -274,6 +274,12 @@ impl Rig {
         }
     }
 
+    /// One turn of one worker alone, as if the others stood still.
+    pub fn turn(&mut self, worker: usize, now: Timestamp) -> usize {
+        let worker = self.workers.get_mut(worker);
+        worker.map_or(0, |worker| worker.turn(now))
+    }
+
     /// The earliest time at which something happens by itself: a retry, an announcement, an expiry
     /// is not among them (flows end when time is [`advance`](Self::advance)d past them).
     pub fn next_deadline(&self) -> Option<Timestamp> {

@@ -185,9 +185,9 @@ impl Asked {
 pub struct Spread {
     /// `cmp_hash` by VLAN index.
     pub by_vlan: Vec<SpreadHash>,
-    /// Some virtual server leaves the client's address as it is.
+    /// Some virtual server leaves the client's address as it is, or did: its flows may live on.
     pub untranslated: bool,
-    /// Some virtual server translates it.
+    /// Some virtual server translates it, or did.
     pub translated: bool,
 }
 
@@ -209,8 +209,8 @@ pub struct Question<'t> {
     pub key: &'t FlowKey,
     /// `cmp_hash` of the VLAN it came by.
     pub cmp_hash: SpreadHash,
-    /// The virtual server that listens there.
-    pub listening: Option<&'t VirtualServer>,
+    /// The virtual server that listens there, or would if it had a ready member.
+    pub server: Option<&'t VirtualServer>,
     /// Whether its destination is a self IP.
     pub to_self_ip: bool,
     /// Whether it can open a flow: any but a TCP segment that is no SYN.
@@ -226,7 +226,7 @@ impl Steering {
     pub fn itinerary(&self, spread: &Spread, question: &Question<'_>) -> Itinerary {
         let mut way = Itinerary::new();
         let key = question.key;
-        let Some(server) = question.listening else {
+        let Some(server) = question.server else {
             if question.to_self_ip {
                 // Below are the ports of services, which no reply comes to.
                 if spread.translated && key.dport().0 >= 1024 {

@@ -272,7 +272,7 @@ impl<P: Port> Worker<P> {
                     port: origin.port,
                     asked: asked.unwrap_or_default(),
                 };
-                self.hand_over(to, handed);
+                self.hand_over(to, handed, DropReason::HandoffFull);
             }
             Verdict::Consumed => counters.consumed_packets.add(1),
             Verdict::Drop(reason) => counters.count_drop(reason),
@@ -284,19 +284,21 @@ impl<P: Port> Worker<P> {
         if let Some(crew) = &self.crew {
             let sender = crew.sender(port);
             if sender != crew.me() {
-                self.hand_over(sender, Handed::Leaving { frame, port });
+                // As a transmit queue, for that is what the ring is here.
+                self.hand_over(sender, Handed::Leaving { frame, port }, DropReason::TxFull);
                 return;
             }
         }
         self.enqueue(port, frame);
     }
 
-    fn hand_over(&self, to: u16, handed: Handed<P::Frame>) {
+    fn hand_over(&self, to: u16, handed: Handed<P::Frame>, full: DropReason) {
         let counters = &self.shared.counters;
         let crew = self.crew.as_ref();
-        match crew.is_some_and(|crew| crew.hand_over(to, handed).is_ok()) {
-            true => counters.handoffs_out_packets.add(1),
-            false => counters.count_drop(DropReason::HandoffFull),
+        if crew.is_some_and(|crew| crew.hand_over(to, handed).is_ok()) {
+            counters.handoffs_out_packets.add(1);
+        } else {
+            counters.count_drop(full);
         }
     }
 

@@ -221,6 +221,28 @@ impl VirtualServers {
         dport: L4Port,
         vlan: VlanIndex,
     ) -> Option<&VirtualServer> {
+        self.find(proto, dst, dport, |vs| vs.listen.hears(vlan))
+    }
+
+    /// The virtual server whose flow a packet may be of, though it listens on no VLAN now: as
+    /// [`lookup`](Self::lookup), on any VLAN and on none.
+    pub fn lookup_silent(
+        &self,
+        proto: IpProto,
+        dst: &Addr,
+        dport: L4Port,
+    ) -> Option<&VirtualServer> {
+        self.find(proto, dst, dport, |_| true)
+    }
+
+    #[inline]
+    fn find(
+        &self,
+        proto: IpProto,
+        dst: &Addr,
+        dport: L4Port,
+        takes: impl Fn(&VirtualServer) -> bool,
+    ) -> Option<&VirtualServer> {
         let v4 = dst.is_v4();
         let bits = u128::from_be_bytes(*dst.octets());
         let ladder = self
@@ -237,13 +259,13 @@ impl VirtualServers {
             };
             if level.exact_ports
                 && dport.0 != 0
-                && let Some(found) = self.probe(&key, vlan)
+                && let Some(found) = self.probe(&key, &takes)
             {
                 return Some(found);
             }
             if level.all_ports {
                 key.port = 0;
-                if let Some(found) = self.probe(&key, vlan) {
+                if let Some(found) = self.probe(&key, &takes) {
                     return Some(found);
                 }
             }
@@ -252,13 +274,13 @@ impl VirtualServers {
     }
 
     #[inline]
-    fn probe(&self, key: &Key, vlan: VlanIndex) -> Option<&VirtualServer> {
+    fn probe(&self, key: &Key, takes: &impl Fn(&VirtualServer) -> bool) -> Option<&VirtualServer> {
         let (start, end) = *self.index.get(key)?;
         self.order
             .get(start as usize..end as usize)?
             .iter()
             .filter_map(|place| self.servers.get(*place as usize))
-            .find(|vs| vs.listen.hears(vlan))
+            .find(|vs| takes(vs))
     }
 
     /// The virtual server with this id, if this generation has it.

@@ -115,7 +115,7 @@ pub fn compile(
             }
         }
     }
-    let spread = compile_spread(config, &vlans, &virtual_servers);
+    let spread = compile_spread(config, &vlans, &virtual_servers, names);
     let (virtual_server_stats, member_stats) = names.stats();
     let tables = Tables {
         generation,
@@ -268,6 +268,7 @@ fn compile_spread(
     config: &Config,
     vlans: &vlan::Table,
     virtual_servers: &lb::VirtualServers,
+    names: &mut Names,
 ) -> Spread {
     let mut spread = Spread::default();
     for vlan in vlans {
@@ -281,10 +282,12 @@ fn compile_spread(
     }
     for server in virtual_servers {
         match server.snat {
-            lb::Snat::None => spread.untranslated = true,
-            lb::Snat::Automap => spread.translated = true,
+            lb::Snat::None => names.ever_untranslated = true,
+            lb::Snat::Automap => names.ever_translated = true,
         }
     }
+    spread.untranslated = names.ever_untranslated;
+    spread.translated = names.ever_translated;
     spread
 }
 

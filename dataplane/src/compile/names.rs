@@ -21,6 +21,10 @@ pub struct Names {
     member_stats: Vec<Arc<ServiceStats>>,
     /// The pool of each member, by member id.
     pool_of: Vec<PoolId>,
+    /// Whether some virtual server ever left the client's address as it was, and whether some ever
+    /// translated it: there may be flows of it still.
+    pub(super) ever_untranslated: bool,
+    pub(super) ever_translated: bool,
 }
 
 impl Names {
@@ -34,6 +38,8 @@ impl Names {
             virtual_server_stats: Vec::new(),
             member_stats: Vec::new(),
             pool_of: Vec::new(),
+            ever_untranslated: false,
+            ever_translated: false,
         }
     }
 

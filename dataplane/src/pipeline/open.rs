@@ -64,11 +64,20 @@ impl State {
         if self.steering.workers() == 1 || !matches!(key.proto, IpProto::TCP | IpProto::UDP) {
             return None;
         }
+        // One that has no ready member listens nowhere, and keeps its flows.
+        let silent = || {
+            let servers = &tables.virtual_servers;
+            servers.lookup_silent(key.proto, &key.dst, key.dport())
+        };
+        let to_self_ip = owner == Some(Owner::SelfIp) || tables.self_ips.contains(&key.dst);
+        let server = listening
+            .or_else(silent)
+            .filter(|vs| vs.destination.is_host() || !to_self_ip);
         let question = Question {
             key,
             cmp_hash: tables.spread.of_vlan(arrival.vlan.index),
-            listening,
-            to_self_ip: owner == Some(Owner::SelfIp) || tables.self_ips.contains(&key.dst),
+            server,
+            to_self_ip,
             opens: key.proto != IpProto::TCP || opens_connection(layers),
         };
         let me = u16::try_from(self.worker).unwrap_or(0);
@@ -82,17 +91,18 @@ impl State {
         if self.steering.workers() == 1 {
             return true;
         }
-        let listening = tables
-            .virtual_servers
+        let servers = &tables.virtual_servers;
+        let server = servers
             .lookup(reply.proto, &reply.dst, reply.dport(), vlan)
+            .or_else(|| servers.lookup_silent(reply.proto, &reply.dst, reply.dport()))
             .filter(|vs| vs.destination.is_host());
-        if listening.is_none() {
+        if server.is_none() {
             return true;
         }
         let question = Question {
             key: reply,
             cmp_hash: tables.spread.of_vlan(vlan),
-            listening,
+            server,
             to_self_ip: true,
             opens: true,
         };

@@ -45,7 +45,7 @@ fn one_worker_hands_nothing_over() {
     let question = Question {
         key: &key,
         cmp_hash: SpreadHash::Default,
-        listening: None,
+        server: None,
         to_self_ip: false,
         opens: true,
     };
@@ -78,7 +78,7 @@ fn a_packet_to_a_subnet_asks_for_a_reply_flow_before_it_opens_one() {
     let mut question = Question {
         key: &key,
         cmp_hash: SpreadHash::Default,
-        listening: Some(&wildcard),
+        server: Some(&wildcard),
         to_self_ip: false,
         opens: true,
     };
@@ -94,7 +94,7 @@ fn a_packet_to_a_subnet_asks_for_a_reply_flow_before_it_opens_one() {
     assert_eq!(steering.elsewhere(&BOTH, &question, by_src, asked), None);
     // A virtual server with an address of its own takes no replies.
     let host = server("10.0.1.1/32", Snat::None);
-    question.listening = Some(&host);
+    question.server = Some(&host);
     assert_eq!(steering.itinerary(&BOTH, &question).as_slice(), [by_src]);
 }
 
@@ -107,7 +107,7 @@ fn cmp_hash_chooses_the_address_where_the_clients_is_translated() {
         let question = Question {
             key: &key,
             cmp_hash,
-            listening: Some(&host),
+            server: Some(&host),
             to_self_ip: false,
             opens: true,
         };
@@ -134,7 +134,7 @@ fn what_no_flow_can_be_about_stays_where_it_is() {
     let mut question = Question {
         key: &key,
         cmp_hash: SpreadHash::Default,
-        listening: None,
+        server: None,
         to_self_ip: true,
         opens: true,
     };
@@ -227,7 +227,7 @@ proptest! {
                         1 => SpreadHash::SrcAddr,
                         _ => SpreadHash::DstAddr,
                     },
-                    listening: has_server
+                    server: has_server
                         .then(|| &servers[usize::from(change.is_some_and(|(_, other)| other))]),
                     to_self_ip,
                     opens,

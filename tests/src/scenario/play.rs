@@ -9,7 +9,7 @@ use config::client::Show;
 use conntrack::{Cursor, Direction};
 use dataplane::control::show::Answered;
 use dataplane::memory::MemoryFrame;
-use dataplane::rig::{Rig, RigConfig, port_mac};
+use dataplane::rig::{Nic, Rig, RigConfig, port_mac};
 use dataplane::verdict::Verdict;
 use lb::snat::PortStripe;
 use net::emit::ethernet;
@@ -159,8 +159,20 @@ impl<'a> Stage<'a> {
                     .map_err(|error| error.to_string())?;
                 continue;
             }
+            if key == "nic" {
+                self.config.nic = match value {
+                    "tuple" => Nic::Tuple,
+                    "source" => Nic::Source,
+                    "destination" => Nic::Destination,
+                    "turns" => Nic::RoundRobin,
+                    "one-queue" => Nic::OneQueue,
+                    _ => return Err(wrong()),
+                };
+                continue;
+            }
             let number: u16 = value.parse().map_err(|_| wrong())?;
             match key {
+                "workers" => self.config.workers = number,
                 "flows" => self.config.flow_capacity = usize::from(number),
                 "replica" => self.config.replica = usize::from(number),
                 "ports" => self.config.ports = u8::try_from(number).map_err(|_| wrong())?,
@@ -331,7 +343,7 @@ impl<'a> Stage<'a> {
                 };
                 format!(
                     "  {} | {} | {} {}/{}",
-                    key(flow.original()),
+                    key(&flow.original()),
                     key(&flow.translated(Direction::Original)),
                     flow.state(),
                     flow.packets(Direction::Original),
