@@ -95,6 +95,7 @@ fn lookup(c: &mut Criterion) {
         let mut table = Table::new(TableConfig {
             capacity: flows as usize,
             seed: 7,
+            hugetlb: true,
         });
         let now = Timestamp::from_secs(1);
         for n in 0..flows {

@@ -35,6 +35,7 @@ pub fn look_up(traffic: Traffic, flows: usize, bursts: usize) -> Result<usize, S
     let mut table = Table::new(TableConfig {
         capacity: flows,
         seed: 7,
+        hugetlb: true,
     });
     let mut buffer: Buffer = [0; 256];
     let mut keys = Vec::with_capacity(flows);

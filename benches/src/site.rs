@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::watch::{Hub, Output};
+use config::{Limits, Store};
 use dataplane::control::{Control, ControlConfig};
 use dataplane::pipeline::{Pipeline, PipelineConfig};
 use dataplane::tables::PortInfo;
@@ -141,7 +142,12 @@ impl Site {
             resolver: vlan::ResolverConfig::default(),
             batch: Duration::ZERO,
         };
-        let control = Control::new(&config, Hub::default());
+        // More than is kept by default: 100,000 virtual servers are not the only objects.
+        let limits = Limits {
+            objects: 250_000,
+            ..Limits::default()
+        };
+        let control = Control::new(&config, Hub::with_store(Store::new(limits)));
         let workers = control.workers().to_vec();
         let mut site = Self {
             layout,
@@ -205,6 +211,7 @@ impl Site {
             stripe,
             flow_capacity: capacity,
             seed: 7,
+            hugetlb: true,
         })
     }
 

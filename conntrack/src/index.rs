@@ -1,53 +1,50 @@
-//! From the hash of a tuple to the slot of its flow.
+//! From the hash of a tuple to its place: buckets of one cache line.
 //!
-//! Open addressing with linear probing, at most two thirds full. Deleting moves the entries behind
-//! the hole up instead of leaving a tombstone, so the index never has to be cleaned or rehashed
-//! however many flows come and go: no operation ever costs more than the run of entries it is in.
-//! An entry holds 32 bits of its hash, so a probe touches a flow only if it is almost surely the
-//! right one, and a whole run is one cache line as a rule.
+//! A bucket holds twelve entries: an octet of the hash for each, compared all at once, and 32 bits
+//! that are the place and five more bits of the hash. A lookup that finds its entry in the home
+//! bucket reads one cache line; a wrong entry is looked at once in 680 lookups. An entry whose home
+//! is full goes to the other bucket of the pair, which lies next to it and which memory delivers
+//! along with it, then on to the next pairs; each bucket passed on the way counts it, and a
+//! lookup goes on behind a bucket only if that count is not zero. Taking an entry out gives the
+//! counts back, so there is nothing to sweep up later, no rehash and no growth, whatever comes and
+//! goes.
 
-use net::FlowKey;
-use zerocopy::IntoBytes;
-
-use std::hash::Hasher;
-
-use foldhash::SharedSeed;
-use foldhash::quality::FoldHasher;
+use zerocopy::FromZeros;
 
 use crate::flow::Direction;
+use crate::machine::{equal_octets, prefetch};
+use crate::memory::Pages;
 
-/// What the table needs of an index; behind it the layout is free to change.
-pub(crate) trait FlowIndex {
-    /// An index for `entries` tuples.
-    fn with_capacity(entries: usize, seed: u64) -> Self;
+/// Entries of a bucket.
+const WAYS: usize = 12;
+/// Entries per two buckets when the table is full. Then, after any amount of coming and going, one in
+/// thirty is in neither bucket of its home pair.
+const FILL: usize = 17;
 
-    /// The keyed hash of a tuple.
-    fn hash(&self, key: &FlowKey) -> u64;
+/// Bits of a place; the rest of its word is part of the tag.
+const PLACE_BITS: u32 = 27;
+const PLACE_MASK: u32 = (1 << PLACE_BITS) - 1;
 
-    /// The entry of `hash` that `is_match` accepts.
-    fn find(&self, hash: u64, is_match: impl FnMut(Place) -> bool) -> Option<Place>;
-
-    /// Enters `place`. The caller never enters more than the capacity.
-    fn insert(&mut self, hash: u64, place: Place);
-
-    /// Takes out the entry of `hash` that is `place`; whether it was there.
-    fn remove(&mut self, hash: u64, place: Place) -> bool;
-}
+/// The most slots that fit into a place, along with a direction.
+pub(crate) const MAX_SLOTS: u32 = 1 << (PLACE_BITS - 1);
 
 /// A slot, and which of its two tuples led there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place(u32);
 
 impl Place {
-    /// Slots are below 2^31 - 1.
+    /// `slot` is below [`MAX_SLOTS`].
+    #[inline]
     pub(crate) const fn new(slot: u32, direction: Direction) -> Self {
         Self(slot << 1 | direction as u32)
     }
 
+    #[inline]
     pub(crate) const fn slot(self) -> u32 {
         self.0 >> 1
     }
 
+    #[inline]
     pub(crate) const fn direction(self) -> Direction {
         if self.0 & 1 == 0 {
             Direction::Original
@@ -57,231 +54,290 @@ impl Place {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Entry {
-    /// The low half of the hash.
-    tag: u32,
-    /// `VACANT`, or a [`Place`].
-    place: u32,
+#[derive(Debug, Clone, Copy, FromZeros)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// One octet of each entry's hash, where 0 is vacant; then how many entries passed by here.
+    head: [u8; WAYS + 4],
+    /// Place, and more of the hash above it.
+    places: [u32; WAYS],
 }
 
-const VACANT: u32 = u32::MAX;
-const EMPTY: Entry = Entry {
-    tag: 0,
-    place: VACANT,
-};
-
-/// The present index.
-pub(crate) struct ProbingIndex {
-    entries: Box<[Entry]>,
-    mask: usize,
-    seed: u64,
-    /// Expanded from the seed. Foldhash's published constants would let a sender choose IPv6
-    /// addresses that multiply to zero and collide at will.
-    shared: SharedSeed,
+/// What is compared of a hash, besides the home bucket.
+#[derive(Clone, Copy)]
+struct Tag {
+    octet: u8,
+    /// In the position it has in a bucket's word.
+    rest: u32,
 }
 
-/// The low half of a hash.
-const fn tag(hash: u64) -> u32 {
-    (hash & 0xffff_ffff) as u32
+impl Tag {
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "parts of a hash")]
+    const fn of(hash: u64) -> Self {
+        let octet = hash as u8;
+        Self {
+            octet: if octet == 0 { 1 } else { octet },
+            rest: (hash >> 8) as u32 & !PLACE_MASK,
+        }
+    }
 }
 
-impl ProbingIndex {
-    const fn home(&self, tag: u32) -> usize {
-        tag as usize & self.mask
+impl Bucket {
+    /// The entries with this octet, one bit each.
+    #[inline]
+    fn matches(&self, octet: u8) -> u32 {
+        equal_octets(&self.head, octet) & ((1 << WAYS) - 1)
     }
 
-    /// Where `accept` finds its entry in the run of `tag`.
-    fn position(&self, tag: u32, mut accept: impl FnMut(Place) -> bool) -> Option<usize> {
-        let mut at = self.home(tag);
+    /// Entries that passed by here, to a later bucket.
+    #[inline]
+    const fn passed(&self) -> u32 {
+        let [.., a, b, c, d] = self.head;
+        u32::from_ne_bytes([a, b, c, d])
+    }
+
+    fn set_passed(&mut self, passed: u32) {
+        self.head[WAYS..].copy_from_slice(&passed.to_ne_bytes());
+    }
+
+    /// The entries with this tag, in order.
+    #[inline]
+    fn candidates(&self, tag: Tag) -> impl Iterator<Item = (usize, Place)> {
+        let mut left = self.matches(tag.octet);
+        std::iter::from_fn(move || {
+            while left != 0 {
+                let at = left.trailing_zeros() as usize;
+                left &= left - 1;
+                let word = self.places[at % WAYS];
+                if word & !PLACE_MASK == tag.rest {
+                    return Some((at % WAYS, Place(word & PLACE_MASK)));
+                }
+            }
+            None
+        })
+    }
+}
+
+/// The index of one table.
+pub(crate) struct Index {
+    buckets: Pages<Bucket>,
+}
+
+impl Index {
+    /// An index for `entries` tuples.
+    pub(crate) fn new(entries: usize, hugetlb: bool) -> Self {
+        Self {
+            buckets: Pages::zeroed(buckets(entries), hugetlb),
+        }
+    }
+
+    /// Octets that an index for `entries` tuples takes.
+    pub(crate) fn octets(entries: usize) -> usize {
+        buckets(entries) * size_of::<Bucket>()
+    }
+
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        // The upper half times the number of buckets, scaled down: no division (Lemire 2019).
+        let scaled = ((hash >> 32) * self.buckets.len() as u64) >> 32;
+        usize::try_from(scaled).unwrap_or(0)
+    }
+
+    /// The bucket after `at` on the way from `home`: both of a pair, then those of the next.
+    #[inline]
+    fn next(&self, home: usize, at: usize) -> usize {
+        if at & 1 == home & 1 {
+            return at ^ 1;
+        }
+        let next = (at ^ 1) + 2;
+        if next < self.buckets.len() {
+            next
+        } else {
+            next & 1
+        }
+    }
+
+    /// Asks for the home bucket of `hash` without waiting for it.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        prefetch(&self.buckets[self.home(hash)]);
+    }
+
+    /// The first entry of the home pair that may be the one of `hash`.
+    #[inline]
+    pub(crate) fn probe(&self, hash: u64) -> Option<Place> {
+        let (home, tag) = (self.home(hash), Tag::of(hash));
+        let bucket = &self.buckets[home];
+        let found = bucket.candidates(tag).next();
+        let found = if found.is_none() && bucket.passed() != 0 {
+            self.buckets[home ^ 1].candidates(tag).next()
+        } else {
+            found
+        };
+        found.map(|(_, place)| place)
+    }
+
+    /// The entry of `hash` that `is_match` accepts.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, mut is_match: impl FnMut(Place) -> bool) -> Option<Place> {
+        let (home, tag) = (self.home(hash), Tag::of(hash));
+        let mut at = home;
         loop {
-            let entry = self.entries[at];
-            if entry.place == VACANT {
+            let bucket = &self.buckets[at];
+            for (_, place) in bucket.candidates(tag) {
+                if is_match(place) {
+                    return Some(place);
+                }
+            }
+            if bucket.passed() == 0 {
                 return None;
             }
-            if entry.tag == tag && accept(Place(entry.place)) {
-                return Some(at);
-            }
-            at = (at + 1) & self.mask;
+            at = self.next(home, at);
         }
+    }
+
+    /// Enters `place`. The caller never enters more than the index was made for.
+    pub(crate) fn insert(&mut self, hash: u64, place: Place) {
+        let (home, tag) = (self.home(hash), Tag::of(hash));
+        let mut at = home;
+        loop {
+            let next = self.next(home, at);
+            let bucket = &mut self.buckets[at];
+            let vacant = bucket.matches(0);
+            if vacant != 0 {
+                let way = vacant.trailing_zeros() as usize % WAYS;
+                bucket.head[way] = tag.octet;
+                bucket.places[way] = tag.rest | place.0;
+                return;
+            }
+            bucket.set_passed(bucket.passed() + 1);
+            at = next;
+        }
+    }
+
+    /// Takes out the entry of `hash` that is `place`; whether it was there.
+    pub(crate) fn remove(&mut self, hash: u64, place: Place) -> bool {
+        let (home, tag) = (self.home(hash), Tag::of(hash));
+        let mut at = home;
+        loop {
+            let bucket = &mut self.buckets[at];
+            let found = bucket.candidates(tag).find(|(_, found)| *found == place);
+            if let Some((way, _)) = found {
+                bucket.head[way] = 0;
+                break;
+            }
+            if bucket.passed() == 0 {
+                return false;
+            }
+            at = self.next(home, at);
+        }
+        // It was counted where it passed.
+        let mut passed = home;
+        while passed != at {
+            let bucket = &mut self.buckets[passed];
+            bucket.set_passed(bucket.passed() - 1);
+            passed = self.next(home, passed);
+        }
+        true
     }
 }
 
-impl FlowIndex for ProbingIndex {
-    fn with_capacity(entries: usize, seed: u64) -> Self {
-        let len = (entries + entries / 2 + 1).next_power_of_two();
-        Self {
-            entries: vec![EMPTY; len].into_boxed_slice(),
-            mask: len - 1,
-            seed: seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15,
-            shared: SharedSeed::from_u64(seed),
-        }
-    }
-
-    #[inline]
-    fn hash(&self, key: &FlowKey) -> u64 {
-        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
-        hasher.write(key.as_bytes());
-        hasher.finish()
-    }
-
-    #[inline]
-    fn find(&self, hash: u64, is_match: impl FnMut(Place) -> bool) -> Option<Place> {
-        self.position(tag(hash), is_match)
-            .map(|at| Place(self.entries[at].place))
-    }
-
-    fn insert(&mut self, hash: u64, place: Place) {
-        let tag = tag(hash);
-        let mut at = self.home(tag);
-        while self.entries[at].place != VACANT {
-            at = (at + 1) & self.mask;
-        }
-        self.entries[at] = Entry {
-            tag,
-            place: place.0,
-        };
-    }
-
-    fn remove(&mut self, hash: u64, place: Place) -> bool {
-        let Some(mut hole) = self.position(tag(hash), |p| p == place) else {
-            return false;
-        };
-        let mut at = hole;
-        loop {
-            at = (at + 1) & self.mask;
-            let entry = self.entries[at];
-            if entry.place == VACANT {
-                break;
-            }
-            // An entry may move up to the hole unless that is before its home.
-            let from_home = at.wrapping_sub(self.home(entry.tag)) & self.mask;
-            let from_hole = at.wrapping_sub(hole) & self.mask;
-            if from_home >= from_hole {
-                self.entries[hole] = entry;
-                hole = at;
-            }
-        }
-        self.entries[hole] = EMPTY;
-        true
-    }
+const fn buckets(entries: usize) -> usize {
+    (entries * 2 / FILL + 1).next_multiple_of(2)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
-    use net::{Addr, IpProto, L4Port};
     use proptest::prelude::*;
 
     use super::*;
 
+    fn used(index: &Index) -> (usize, u32) {
+        let tags = index
+            .buckets
+            .iter()
+            .flat_map(|bucket| bucket.head.into_iter().take(WAYS));
+        let passed = index.buckets.iter().map(Bucket::passed).sum();
+        (tags.filter(|tag| *tag != 0).count(), passed)
+    }
+
     proptest! {
-        /// Few hashes, so that runs are long, overlap and wrap round the end.
+        /// Few hashes, so that buckets overflow, often, into each other and round the end.
         #[test]
         fn every_entry_is_found_and_none_that_left(
-            acts in prop::collection::vec((any::<bool>(), 0..40_u32, 0..24_u64), 0..400),
+            acts in prop::collection::vec((any::<bool>(), 0..80_u32, 0..24_u64), 0..600),
         ) {
-            const CAPACITY: usize = 20;
-            let mut index = ProbingIndex::with_capacity(CAPACITY, 0);
+            const CAPACITY: usize = 44;
+            let mut index = Index::new(CAPACITY, false);
+            let hash = |n: u64| ((n % 6) << 61) | (n % 2);
             let mut model = HashSet::new();
-            for (enter, place, hash) in acts {
-                let (place, hash) = (Place(place), hash.wrapping_mul(5) | 16);
+            for (enter, place, n) in acts {
+                // A place has one hash at a time.
+                let (place, hash) = (Place(place * 24 + u32::try_from(n).unwrap()), hash(n));
                 if enter && model.len() < CAPACITY && model.insert((hash, place.0)) {
                     index.insert(hash, place);
                 } else if !enter {
                     prop_assert_eq!(index.remove(hash, place), model.remove(&(hash, place.0)));
                 }
-                for hash in (0..24_u64).map(|h| h.wrapping_mul(5) | 16) {
-                    for place in (0..40).map(Place) {
-                        let there = model.contains(&(hash, place.0));
-                        prop_assert_eq!(index.find(hash, |p| p == place).is_some(), there);
-                    }
+                prop_assert_eq!(used(&index).0, model.len());
+            }
+            for n in 0..24 {
+                let hash = hash(n);
+                for place in (0..80).map(|place| Place(place * 24 + u32::try_from(n).unwrap())) {
+                    let there = model.contains(&(hash, place.0));
+                    prop_assert_eq!(index.find(hash, |p| p == place).is_some(), there);
                 }
-                let used = index.entries.iter().filter(|e| e.place != VACANT).count();
-                prop_assert_eq!(used, model.len());
             }
+            for (hash, place) in model {
+                prop_assert!(index.remove(hash, Place(place)));
+            }
+            prop_assert_eq!(used(&index), (0, 0));
         }
     }
 
-    fn key(n: u32) -> FlowKey {
-        FlowKey::new(
-            Addr::from_v4(n.to_be_bytes()),
-            Addr::from_v4([203, 0, 113, 10]),
-            L4Port(40_000),
-            L4Port(80),
-            IpProto::TCP,
-        )
-    }
-
-    /// The steps of a lookup that finds nothing.
-    fn probes(index: &ProbingIndex, hash: u64) -> usize {
-        let home = index.home(tag(hash));
-        (0..index.entries.len())
-            .take_while(|i| index.entries[(home + i) & index.mask].place != VACANT)
-            .count()
-    }
-
     #[test]
-    fn runs_stay_short_when_full_and_after_any_number_of_changes() {
-        // 2^16 * 2 / 3 entries: the fullest it gets.
-        let entries = 43_690_u32;
-        let mut index = ProbingIndex::with_capacity(entries as usize, 42);
-        assert_eq!(index.entries.len(), 1 << 16);
-        for n in 0..entries * 20 {
-            let hash = index.hash(&key(n));
-            index.insert(hash, Place(n % entries));
-            if let Some(old) = n.checked_sub(entries - 1) {
-                let hash = index.hash(&key(old));
-                assert!(index.remove(hash, Place(old % entries)));
-            }
-        }
-        let (sum, longest) = (0..10_000)
-            .map(|n| probes(&index, index.hash(&key(n))))
-            .fold((0, 0), |(sum, max), n| (sum + n, max.max(n)));
-        assert!(sum < 10_000 * 7, "{sum} steps in 10000 lookups");
-        assert!(longest < 400, "{longest} steps in one lookup");
-    }
-
-    #[test]
-    fn the_seed_decides_which_tuples_collide() {
-        let hashes = |seed| {
-            let index = ProbingIndex::with_capacity(1, seed);
-            (0..1000).map(|n| index.hash(&key(n))).collect::<Vec<_>>()
+    fn few_entries_of_a_full_index_are_away_from_home_and_churn_changes_nothing() {
+        let entries = 100_000_u32;
+        let mut index = Index::new(entries as usize, false);
+        let mut state = 1u64;
+        let mut hash = || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            state ^ state >> 29
         };
-        assert_eq!(hashes(1), hashes(1));
-        assert!(hashes(1).iter().zip(&hashes(2)).all(|(a, b)| a != b));
-    }
-
-    #[test]
-    fn addresses_made_of_published_constants_do_not_collide() {
-        // Foldhash with fixed constants maps these to few values: a factor becomes zero.
-        let index = ProbingIndex::with_capacity(1, 7);
-        let constants = [
-            0x243f_6a88_85a3_08d3_u64,
-            0x1319_8a2e_0370_7344,
-            0xa409_3822_299f_31d0,
-            0x082e_fa98_ec4e_6c89,
-            0x4528_21e6_38d0_1377,
-            0xbe54_66cf_34e9_0c6c,
-            0xc0ac_29b7_c97c_50dd,
-            0x3f84_d5b5_b547_0917,
-            0x9216_d5d9_8979_fb1b,
-        ];
-        for low in constants {
-            for low in [low.to_be_bytes(), low.to_le_bytes()] {
-                let hashes: HashSet<_> = (0..10_000_u64)
-                    .map(|high| {
-                        let mut src = [0; 16];
-                        src[..8].copy_from_slice(&high.to_be_bytes());
-                        src[8..].copy_from_slice(&low);
-                        let mut key = key(1);
-                        key.src = Addr::from_v6(src);
-                        tag(index.hash(&key))
-                    })
-                    .collect();
-                assert!(hashes.len() > 9_990);
-            }
+        let mut live: std::collections::VecDeque<_> = (0..entries)
+            .map(|n| {
+                let hash = hash();
+                index.insert(hash, Place(n));
+                (hash, n)
+            })
+            .collect();
+        let away = |index: &Index| f64::from(used(index).1) / f64::from(entries);
+        let unprobed = |index: &Index, live: &std::collections::VecDeque<(u64, u32)>| {
+            let missed = live
+                .iter()
+                .filter(|(hash, n)| index.probe(*hash) != Some(Place(*n)));
+            f64::from(u32::try_from(missed.count()).unwrap()) / f64::from(entries)
+        };
+        let before = away(&index);
+        for _ in 0..entries * 10 {
+            let (old, n) = live.pop_front().unwrap();
+            assert!(index.remove(old, Place(n)));
+            let new = hash();
+            index.insert(new, Place(n));
+            live.push_back((new, n));
         }
+        assert_eq!(used(&index).0, entries as usize);
+        assert!(before < 0.05, "{before}");
+        let missed = unprobed(&index, &live);
+        assert!(missed < 0.05, "{missed}");
+        // Half full, nearly all are at home.
+        for (hash, n) in live.drain(..entries as usize / 2) {
+            assert!(index.remove(hash, Place(n)));
+        }
+        let missed = unprobed(&index, &live);
+        assert!(missed < 0.02, "{missed}");
     }
 }

@@ -3,8 +3,8 @@
 //! One [`Table`] belongs to one worker. It has a fixed capacity, allocates nothing after
 //! [`Table::new`], shares nothing and takes no lock. From the bottom up:
 //!
-//! - `index`: from the hash of a [`FlowKey`](net::FlowKey) to a slot; `wheel`: timers; `list`:
-//!   queues threaded through the slots. None of them knows what a flow is;
+//! - `machine`: what is asked of the processor; `memory`: arrays in huge pages; `hash`: of tuples, keyed; `index`: from a hash to a slot;
+//!   `deadlines`: when a slot is to be looked at. None of them knows what a flow is;
 //! - [`timeouts`]: how long a flow may stay silent in each state;
 //! - [`state`] and [`tcp`]: what a packet does to a flow;
 //! - [`flow`]: one entry, with both of its tuples and the caller's own data;
@@ -23,7 +23,7 @@
 //! # let key = FlowKey::new(Addr::from_v4([10, 0, 0, 1]), Addr::from_v4([203, 0, 113, 10]),
 //! #     L4Port(40_000), L4Port(53), IpProto::UDP);
 //! # let (seed, now) = (1, Timestamp::ZERO);
-//! let mut table = Table::new(TableConfig { capacity: 1024, seed });
+//! let mut table = Table::new(TableConfig { capacity: 1024, seed, hugetlb: false });
 //!
 //! let hash = table.hash(&key);
 //! let (id, direction) = match table.lookup_hashed(hash, &key) {
@@ -50,23 +50,26 @@
 //!
 //! It does not know what a virtual server, a VLAN or a configuration is. It reads no clock and
 //! draws no randomness: time and the seed of the hash come in as arguments.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // but in `memory` and `machine`, which say why
 
+mod deadlines;
 pub mod event;
 pub mod flow;
+mod hash;
 mod index;
-mod list;
+mod machine;
+mod memory;
 pub mod state;
 pub mod stats;
 pub mod table;
 pub mod tcp;
 pub mod timeouts;
-mod wheel;
+mod traffic;
 
 pub use event::EndReason;
-pub use flow::{Direction, Flow, FlowId};
+pub use flow::{Direction, Flow, FlowId, FlowRef};
 pub use state::{Invalid, Observed, Segment, State};
 pub use stats::Stats;
-pub use table::{Cursor, InsertError, NewFlow, Table, TableConfig};
+pub use table::{Cursor, Hit, InsertError, NewFlow, Probe, Table, TableConfig};
 pub use tcp::TcpSegment;
 pub use timeouts::Timeouts;

@@ -164,8 +164,6 @@ pub(crate) enum Step {
 pub(crate) struct Connection {
     original: End,
     reply: End,
-    /// ISN of the last SYN that passed from the client in a live connection, see `RENEWED`.
-    renewed: u32,
 }
 
 impl Connection {
@@ -177,12 +175,36 @@ impl Connection {
         }
     }
 
-    /// Takes note of `segment`, which was sent in `direction` when the state was `state`.
+    /// Takes note of a segment of an established connection that only moves data or acknowledges it,
+    /// as nearly all do; whether it was one. If not, nothing has changed, and
+    /// [`observe`](Self::observe) is to be asked.
+    #[inline]
+    pub(crate) fn transfers(&mut self, direction: Direction, segment: &TcpSegment) -> bool {
+        let (sender, peer) = self.ends(direction);
+        let plain = segment.flags & (SYN | FIN | RST | ACK) == ACK
+            && (sender.facts | peer.facts) & SENT_FIN == 0
+            && sender.may_send(segment)
+            && peer.may_have_acked(segment.ack);
+        if plain {
+            sender.window = segment.window;
+            let end = segment.seq.wrapping_add(segment.payload_len);
+            if before(sender.next, end) {
+                sender.next = end;
+            }
+            peer.acknowledged(segment.ack);
+        }
+        plain
+    }
+
+    /// Takes note of `segment`, which was sent in `direction` when the state was `state`. `renewed` is
+    /// the ISN of the last SYN that passed from the client in a live connection, see `RENEWED`: kept
+    /// elsewhere, as it is hardly ever needed.
     pub(crate) fn observe(
         &mut self,
         state: State,
         direction: Direction,
         segment: &TcpSegment,
+        renewed: &mut u32,
     ) -> Step {
         match segment.flags & (SYN | FIN | RST | ACK) {
             0 | FIN => Step::Invalid(Invalid::Flags),
@@ -190,14 +212,19 @@ impl Connection {
                 Step::Invalid(Invalid::Flags)
             }
             control if control & RST != 0 => self.reset(state, direction, segment),
-            control if control & SYN != 0 => self.synchronise(state, direction, segment),
+            control if control & SYN != 0 => self.synchronise(state, direction, segment, renewed),
             _ => self.transfer(state, direction, segment),
         }
     }
 
     /// A SYN or SYN-ACK.
-    fn synchronise(&mut self, state: State, direction: Direction, segment: &TcpSegment) -> Step {
-        let renewed = self.renewed;
+    fn synchronise(
+        &mut self,
+        state: State,
+        direction: Direction,
+        segment: &TcpSegment,
+        renewed: &mut u32,
+    ) -> Step {
         let (sender, peer) = self.ends(direction);
         let with_ack = segment.has(ACK);
         let opening = direction == Direction::Original && !with_ack;
@@ -243,7 +270,7 @@ impl Connection {
             // section 4), and the sender resets what is stale.
             _ if opening => {
                 sender.facts |= RENEWED;
-                self.renewed = segment.seq;
+                *renewed = segment.seq;
                 Step::Pass
             }
             // Whoever does not know it any more takes the SYN.
@@ -253,7 +280,7 @@ impl Connection {
                 && segment.ack == renewed.wrapping_add(1) =>
             {
                 *peer = End {
-                    isn: renewed,
+                    isn: *renewed,
                     next: segment.ack,
                     una: segment.ack,
                     window: peer.window,

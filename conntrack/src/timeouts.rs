@@ -105,6 +105,52 @@ impl Timeouts {
     }
 }
 
+/// The different timeouts of a table's flows, so that a flow names its own by a number.
+#[derive(Debug)]
+pub(crate) struct Classes {
+    all: Vec<Timeouts>,
+    /// The class asked for last, which is often asked for again.
+    last: u16,
+}
+
+impl Classes {
+    pub(crate) fn new() -> Self {
+        Self {
+            // More than a configuration names; beyond, a new one now and then moves them.
+            all: Vec::with_capacity(1024),
+            last: 0,
+        }
+    }
+
+    /// The class of `timeouts`, made if need be; configurations have few. After 65,536 the one with the
+    /// next longer idle time serves.
+    pub(crate) fn class(&mut self, timeouts: &Timeouts) -> u16 {
+        if self.all.get(usize::from(self.last)) == Some(timeouts) {
+            return self.last;
+        }
+        let found = self.all.iter().position(|known| known == timeouts);
+        let class = found.unwrap_or_else(|| {
+            if u16::try_from(self.all.len()).is_ok() {
+                self.all.push(*timeouts);
+                return self.all.len() - 1;
+            }
+            let longer = (0..self.all.len())
+                .filter(|at| self.all[*at].idle >= timeouts.idle)
+                .min_by_key(|at| self.all[*at].idle);
+            longer.unwrap_or(0)
+        });
+        self.last = u16::try_from(class).unwrap_or(0);
+        self.last
+    }
+
+    /// The timeouts of a class.
+    #[inline]
+    pub(crate) fn get(&self, class: u16) -> &Timeouts {
+        const DEFAULT: Timeouts = Timeouts::tcp();
+        self.all.get(usize::from(class)).unwrap_or(&DEFAULT)
+    }
+}
+
 /// Whole seconds, rounded up, from 1.
 fn seconds(d: Duration) -> u32 {
     let whole = d.as_secs().saturating_add(u64::from(d.subsec_nanos() > 0));

@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use common::{new_flow, secs, segment, table};
 use conntrack::Direction::{Original, Reply};
-use conntrack::{EndReason, Flow, Segment};
+use conntrack::{EndReason, FlowRef, Segment};
 use net::IpProto;
 
 thread_local! {
@@ -80,7 +80,7 @@ fn nothing_is_allocated_after_new() {
             }
         }
         if n % 64 == 0 {
-            ended += table.expire(now, 256, &mut |_: &Flow<u32>, _| {});
+            ended += table.expire(now, 256, &mut |_: FlowRef<'_, u32>, _| {});
         }
     }
     assert_eq!(CALLS.get(), before);

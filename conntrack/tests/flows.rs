@@ -61,7 +61,7 @@ fn reply_of_a_snat_flow_returns_to_the_client() {
     );
     assert!(!table.contains(&other.original));
     let removed = table.remove(id, EndReason::Removed).unwrap();
-    assert_eq!(*removed.data(), 1);
+    assert_eq!(removed, 1);
     assert!(!table.contains(&reply) && !table.contains(&original));
     assert!(table.insert(other, secs(0)).is_ok());
 }

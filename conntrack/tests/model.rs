@@ -86,8 +86,6 @@ struct Entry {
     timeout: u64,
     state: State,
     last_seen: Timestamp,
-    /// When it joined those that may be evicted, on a clock of its own.
-    queued: u64,
 }
 
 /// The order in which flows give way; `None` never does.
@@ -141,20 +139,22 @@ struct Pair {
     capacity: usize,
     now: Timestamp,
     inserted: u32,
-    queued: u64,
     reasons: HashMap<EndReason, u64>,
 }
 
 impl Pair {
     fn new(capacity: usize, seed: u64, now: Timestamp) -> Self {
         Self {
-            table: Table::new(TableConfig { capacity, seed }),
+            table: Table::new(TableConfig {
+                capacity,
+                seed,
+                hugetlb: false,
+            }),
             model: HashMap::new(),
             ended: Vec::new(),
             capacity,
             now,
             inserted: 0,
-            queued: 0,
             reasons: HashMap::new(),
         }
     }
@@ -202,11 +202,7 @@ impl Pair {
             return;
         }
         if full {
-            let first = self
-                .model
-                .iter()
-                .filter_map(|(name, e)| Some((class(e.state)?, e.queued, *name)))
-                .min();
+            let first = self.model.values().filter_map(|e| class(e.state)).min();
             let due_long = |e: &&Entry| e.deadline() + Duration::from_nanos(TICK) <= self.now;
             match made_room[..] {
                 [] => {
@@ -219,8 +215,8 @@ impl Pair {
                         self.model.values().find(due_long).is_none(),
                         "due goes first"
                     );
-                    assert_eq!(Some(name), first.map(|(_, _, name)| name), "oldest first");
-                    self.end(name, EndReason::Evicted);
+                    let entry = self.end(name, EndReason::Evicted);
+                    assert_eq!(class(entry.state), first, "the half-closed go last");
                 }
                 [(name, reason)] => {
                     let entry = self.end(name, reason);
@@ -233,7 +229,6 @@ impl Pair {
         }
         let id = result.unwrap();
         self.inserted += 1;
-        self.queued += 1;
         let entry = Entry {
             id,
             original,
@@ -245,7 +240,6 @@ impl Pair {
                 State::Unreplied
             },
             last_seen: self.now,
-            queued: self.queued,
         };
         self.model.insert(name, entry);
     }
@@ -261,10 +255,6 @@ impl Pair {
             Observed::Accept { new_state } => {
                 let state = new_state.unwrap_or(entry.state);
                 assert_ne!(new_state, Some(entry.state), "only a change is reported");
-                if class(state) != class(entry.state) {
-                    self.queued += 1;
-                    entry.queued = self.queued;
-                }
                 entry.state = state;
                 // Strays may pass without being a sign of life.
                 assert!([entry.last_seen, self.now].contains(&after.last_seen()));
@@ -330,7 +320,7 @@ impl Pair {
                 if let Some(name) = self.pick(flow) {
                     let entry = self.end(name, EndReason::Removed);
                     let flow = self.table.remove(entry.id, EndReason::Removed).unwrap();
-                    assert_eq!(*flow.data(), name);
+                    assert_eq!(flow, name);
                 }
             }
             Act::Stale { flow } => {
@@ -353,7 +343,7 @@ impl Pair {
             assert_eq!(flow.data(), name);
             assert_eq!(
                 (flow.original(), flow.reply()),
-                (&entry.original, &entry.reply)
+                (entry.original, entry.reply)
             );
             assert_eq!(
                 (flow.state(), flow.deadline()),

@@ -55,7 +55,7 @@ fn run_shifted(steps: &[Step], shift: u32) {
             ack
         };
         let packet = segment(flags, seq.wrapping_add(shift), ack, payload);
-        let before = *table.get(id).unwrap();
+        let before = **table.get(id).as_ref().unwrap();
         let seen = table.observe(id, direction, &packet, secs(1 + n as u64));
         let after = table.get(id).unwrap();
         let at = format!("step {n}, {direction:?} {flags} {seq} {ack}, shift {shift}");

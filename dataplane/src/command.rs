@@ -178,12 +178,12 @@ impl FlowDump {
         }
     }
 
-    fn row(&self, flow: &conntrack::Flow<FlowData>, tables: &Tables) -> FlowRow {
+    fn row(&self, flow: conntrack::FlowRef<'_, FlowData>, tables: &Tables) -> FlowRow {
         let data = flow.data();
         FlowRow {
             worker: self.worker,
-            original: *flow.original(),
-            reply: *flow.reply(),
+            original: flow.original(),
+            reply: flow.reply(),
             virtual_server: tables
                 .virtual_servers
                 .get(data.virtual_server)
@@ -196,7 +196,7 @@ impl FlowDump {
                 flow.bytes(Direction::Original),
             ),
             reply_traffic: (flow.packets(Direction::Reply), flow.bytes(Direction::Reply)),
-            vlans: (data.original.vlan, data.reply.vlan),
+            vlans: (data.original.vlan(), data.reply.vlan()),
         }
     }
 }

@@ -141,6 +141,7 @@ impl Rig {
                     stripe,
                     flow_capacity: config.flow_capacity,
                     seed: config.seed.wrapping_add(u64::from(number)),
+                    hugetlb: false,
                 };
                 let queues = wires
                     .iter()

@@ -58,6 +58,13 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// What flows remember of the generation: its low half, which repeats after four billion.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    pub const fn stamp(&self) -> u32 {
+        self.generation as u32
+    }
+
     /// The port for a frame of a VLAN to the station `mac`, of a flow with the hash that `flow`
     /// works out (it is asked for only where flows are spread over links).
     #[inline]

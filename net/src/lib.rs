@@ -9,6 +9,7 @@
 //! - [`tag`]: 802.1Q and 802.1ad tags, in the frame or stripped into metadata by a driver;
 //! - [`layers`]: [`Layers`], where each header of a frame begins, found once per packet;
 //! - [`flow`]: the [`FlowKey`] of a packet;
+//! - [`tuple`]: a [`Tuple`], the same as words in wire order, for the flow table;
 //! - [`rewrite`]: setting addresses and ports in place while the checksums stay right;
 //! - [`emit`]: frames written from nothing (ARP, NDP, ICMP, TCP, UDP).
 //!
@@ -25,6 +26,7 @@ pub mod packet;
 pub mod rewrite;
 pub mod tag;
 pub mod time;
+pub mod tuple;
 
 pub use addr::{AddrError, IpPrefix, L4Port, MacAddr, PortId, VlanId, VlanIndex};
 pub use flow::{Addr, FlowKey, IpProto};
@@ -33,3 +35,4 @@ pub use packet::{NoRoom, Packet, RxChecksum, RxMeta, Shape};
 pub use rewrite::{Deltas, Rewrite, RewriteError};
 pub use tag::Encap;
 pub use time::Timestamp;
+pub use tuple::Tuple;

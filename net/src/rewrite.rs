@@ -42,6 +42,17 @@ impl Deltas {
             l4: addr.plus(ports(to).minus(ports(from))).fold(),
         }
     }
+
+    /// What the way back does: packets of the reply are translated the other way round, so their
+    /// differences are the same with the other sign.
+    #[inline]
+    #[must_use]
+    pub const fn inverted(self) -> Self {
+        Self {
+            addr: !self.addr,
+            l4: !self.l4,
+        }
+    }
 }
 
 /// The change from one flow key to another.

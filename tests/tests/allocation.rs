@@ -197,6 +197,7 @@ impl Bench {
             stripe: PortStripe::whole(),
             flow_capacity: 1024,
             seed: 1,
+            hugetlb: false,
         };
         let ports = [Ring::new(), Ring::new()];
         let worker = Worker::new(&pipeline, ports.to_vec(), shared);

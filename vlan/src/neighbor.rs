@@ -30,14 +30,43 @@ mod atomic {
 /// this long is not seen by chance; the hash is keyed, so nor on purpose.
 const PROBE: usize = 64;
 
+/// The most slots of a table, as a power of two.
+const SLOT_BITS: u32 = 25;
+/// Bits of a version that a reference keeps: a slot would have to be given to two million other
+/// neighbours, and not one more, for a reference that was not used in all that time to be wrong.
+const VERSION_BITS: u32 = 22;
+
 /// Names a neighbour for as long as it is in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NeighborRef {
-    /// Position in the table.
-    pub slot: u32,
-    /// The slot's version when it was looked up.
-    pub version: u32,
+    /// Position in the table, below 2^25.
+    slot: u32,
+    /// The slot's version when it was looked up, modulo 2^22; it was even.
+    version: u32,
 }
+
+impl NeighborRef {
+    /// How many bits [`to_bits`](Self::to_bits) has.
+    pub const BITS: u32 = SLOT_BITS + VERSION_BITS - 1;
+
+    /// The reference as a number of 46 bits.
+    #[inline]
+    pub const fn to_bits(self) -> u64 {
+        (self.version as u64 >> 1) << SLOT_BITS | self.slot as u64
+    }
+
+    /// The reference that was made to these bits.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "both parts fit")]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self {
+            slot: (bits & ((1 << SLOT_BITS) - 1)) as u32,
+            version: ((bits >> SLOT_BITS) << 1) as u32 & VERSION_MASK,
+        }
+    }
+}
+
+const VERSION_MASK: u32 = (1 << VERSION_BITS) - 1;
 
 /// What is known of a neighbour's MAC address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +92,7 @@ impl Neighbors {
     /// Room for `capacity` neighbours in at least twice as many slots of 64 octets; `seed` keys the
     /// hash.
     fn new(capacity: usize, seed: u64) -> Self {
-        let slots = (capacity.clamp(PROBE, 1 << 24) * 2).next_power_of_two();
+        let slots = (capacity.clamp(PROBE, 1 << (SLOT_BITS - 1)) * 2).next_power_of_two();
         Self {
             slots: (0..slots).map(|_| Slot::default()).collect(),
             hash: FixedState::with_seed(seed),
@@ -93,6 +122,7 @@ impl Neighbors {
         for (slot, place) in self.probe(key) {
             match place.read() {
                 Some((version, found)) if found == key => {
+                    let version = version & VERSION_MASK;
                     return Some(NeighborRef { slot, version });
                 }
                 Some((_, Key([EMPTY, ..]))) => return None,
@@ -112,7 +142,7 @@ impl Neighbors {
         else {
             return Resolution::Stale;
         };
-        let Some(cell) = slot.read_cell(neighbor.version) else {
+        let Some(cell) = slot.read_cell(neighbor.version, VERSION_MASK) else {
             return Resolution::Stale;
         };
         slot.mark_used();

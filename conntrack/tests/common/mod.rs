@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::many_single_char_names)]
 
 use conntrack::{
-    Direction, EndReason, Flow, FlowId, NewFlow, Observed, Segment, State, Table, TableConfig,
+    Direction, EndReason, FlowId, FlowRef, NewFlow, Observed, Segment, State, Table, TableConfig,
     TcpSegment, Timeouts,
 };
 use net::header::tcp_flags::{ACK, FIN, RST, SYN};
 use net::{Addr, FlowKey, IpProto, L4Port, Timestamp};
 
 /// One tick of the timers, in nanoseconds: how late a flow may end.
-pub const TICK: u64 = 1 << 27;
+pub const TICK: u64 = 1 << 28;
 
 /// One turn of the timers.
 pub const TURN: u64 = TICK << 12;
@@ -53,7 +53,11 @@ pub fn new_flow(proto: IpProto, n: u32) -> NewFlow<u32> {
 }
 
 pub fn table(capacity: usize) -> Table<u32> {
-    Table::new(TableConfig { capacity, seed: 1 })
+    Table::new(TableConfig {
+        capacity,
+        seed: 1,
+        hugetlb: false,
+    })
 }
 
 pub fn secs(n: u64) -> Timestamp {
@@ -63,7 +67,7 @@ pub fn secs(n: u64) -> Timestamp {
 /// Runs `expire` without a bound and collects what ended.
 pub fn expire(table: &mut Table<u32>, now: Timestamp) -> Vec<(u32, EndReason)> {
     let mut ended = Vec::new();
-    let n = table.expire(now, usize::MAX, &mut |flow: &Flow<u32>, reason| {
+    let n = table.expire(now, usize::MAX, &mut |flow: FlowRef<'_, u32>, reason| {
         ended.push((*flow.data(), reason));
     });
     assert_eq!(n, ended.len());

@@ -1,6 +1,6 @@
 //! Packets of a flow: check its answer against the configuration, follow its state, rewrite, send.
 
-use conntrack::{Direction, EndReason, Flow, FlowId, Observed, Segment};
+use conntrack::{Direction, EndReason, FlowId, FlowRef, Observed, Segment};
 use lb::{DownAction, MemberState};
 use net::{Addr, IpProto, Layers, MacAddr, Packet, Rewrite, RewriteError};
 use vlan::Event;
@@ -39,12 +39,16 @@ impl State {
         if layers.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
-        let Some(flow) = self.flows.get_mut(id) else {
+        let Some(flow) = self.flows.get(id) else {
             return Verdict::Drop(DropReason::FlowGone);
         };
-        if flow.data().generation != tables.generation {
+        if flow.data().stamp != tables.stamp() {
             match fate(tables, flow) {
-                Fate::Keep => recheck(tables, flow.data_mut()),
+                Fate::Keep => {
+                    if let Some(flow) = self.flows.get_mut(id) {
+                        recheck(tables, flow.data_mut());
+                    }
+                }
                 Fate::Reset => {
                     self.end_flow(tables, id, EndReason::Removed);
                     if layers.key.proto == IpProto::TCP {
@@ -107,10 +111,12 @@ impl State {
             follow_last_hop(flow.data_mut(), arrival);
         }
         let data = *flow.data();
-        let to = flow.translated(direction);
         let (leg, deltas) = match direction {
-            Direction::Original => (data.original, data.original_deltas),
-            Direction::Reply => (data.reply, data.reply_deltas),
+            Direction::Original => (data.original, data.deltas),
+            Direction::Reply => (data.reply, data.deltas.inverted()),
+        };
+        let Some(to) = self.flows.get(id).map(|flow| flow.translated(direction)) else {
+            return Verdict::Drop(DropReason::FlowGone);
         };
         let len = packet.len();
         if let Err(error) = Rewrite::with_deltas(to, deltas).apply(packet, layers) {
@@ -155,7 +161,7 @@ impl State {
             Ok(resolved) => resolved,
             Err(reason) => return (Verdict::Drop(reason), leg),
         };
-        let Some(vlan) = tables.vlans.get(leg.vlan) else {
+        let Some(vlan) = tables.vlans.get(leg.vlan()) else {
             return (Verdict::Drop(DropReason::NoRoute), leg);
         };
         if layers.end - layers.l3 > usize::from(vlan.mtu) {
@@ -179,7 +185,7 @@ impl State {
                 return (Verdict::Hold(held, step), leg);
             }
         };
-        let Some(port) = tables.egress_port(leg.vlan, mac, || flow_hash(&layers.key)) else {
+        let Some(port) = tables.egress_port(leg.vlan(), mac, || flow_hash(&layers.key)) else {
             return (Verdict::Drop(DropReason::PortDown), leg);
         };
         let inserts = tables.inserts_tag(port);
@@ -197,11 +203,11 @@ impl State {
     fn resolve(
         &mut self,
         tables: &Tables,
-        mut leg: Leg,
+        leg: Leg,
         layers: &Layers,
         destination: &Addr,
     ) -> Result<(Leg, Way), DropReason> {
-        let mut resolution = match leg.next {
+        let mut resolution = match leg.next() {
             NextHop::LastHop(mac) => return Ok((leg, Way::Known(mac))),
             NextHop::Neighbor(neighbor) => self.neighbors.mac(neighbor),
             NextHop::Unresolved => Resolution::Stale,
@@ -214,27 +220,25 @@ impl State {
             .lookup(destination.ip())
             .ok_or(DropReason::NoRoute)?;
         let next_hop = route.next_hop(*destination);
-        leg.vlan = route.vlan;
-        let mut neighbor = None;
-        leg.next = NextHop::Unresolved;
-        if let Some(found) = self.neighbors.lookup(leg.vlan, &next_hop) {
+        let neighbor = self.neighbors.lookup(route.vlan, &next_hop);
+        if let Some(found) = neighbor {
             resolution = self.neighbors.mac(found);
-            neighbor = Some(found);
-            leg.next = NextHop::Neighbor(found);
         }
+        let next = neighbor.map_or(NextHop::Unresolved, NextHop::Neighbor);
+        let leg = Leg::new(route.vlan, next);
         match resolution {
             Resolution::Reachable(mac) => Ok((leg, Way::Known(mac))),
             // The resolver forgets it when its hold-down is over; then it is asked for again.
             Resolution::Failed => Err(DropReason::NeighborUnreachable),
             Resolution::Pending | Resolution::Stale => {
                 self.tell(Event::Needed {
-                    vlan: leg.vlan,
+                    vlan: route.vlan,
                     addr: next_hop,
                 });
                 Ok((
                     leg,
                     Way::Wait(Held {
-                        vlan: leg.vlan,
+                        vlan: route.vlan,
                         neighbor,
                         next_hop,
                         flow_hash: flow_hash(&layers.key),
@@ -255,16 +259,16 @@ enum Way {
     Wait(Held),
 }
 
-fn fate(tables: &Tables, flow: &Flow<FlowData>) -> Fate {
+fn fate(tables: &Tables, flow: FlowRef<'_, FlowData>) -> Fate {
     let data = flow.data();
     let Some(virtual_server) = tables.virtual_servers.get(data.virtual_server) else {
         return Fate::Reset;
     };
     // Replies to a translated source that is no longer ours would not come back to us; nor may we
     // speak as whoever has the address now.
-    let source = &flow.reply().dst;
-    if *source != flow.original().src
-        && tables.owned.get(data.original.vlan, source) != Some(Owner::SelfIp)
+    let source = flow.reply().dst;
+    if source != flow.original().src
+        && tables.owned.get(data.original.vlan(), &source) != Some(Owner::SelfIp)
     {
         return Fate::Reset;
     }
@@ -276,7 +280,7 @@ fn fate(tables: &Tables, flow: &Flow<FlowData>) -> Fate {
     match (member, virtual_server.down_action) {
         // A datagram flow does not notice that its server is gone, and its address may soon be
         // another pod's.
-        (None, DownAction::None) if flow.original().proto == IpProto::UDP => Fate::Reselect,
+        (None, DownAction::None) if flow.proto() == IpProto::UDP => Fate::Reselect,
         (Some(MemberState::Up | MemberState::Draining), _) | (_, DownAction::None) => Fate::Keep,
         (_, DownAction::Reject) => Fate::Reset,
         (_, DownAction::Drop) => Fate::Forget,
@@ -287,15 +291,15 @@ fn fate(tables: &Tables, flow: &Flow<FlowData>) -> Fate {
 /// Stamps a flow with the new configuration. Routed next hops are looked up anew; a last hop stays
 /// as long as its VLAN is there and wants it, for it does not come from the configuration.
 fn recheck(tables: &Tables, data: &mut FlowData) {
-    data.generation = tables.generation;
+    data.stamp = tables.stamp();
     for leg in [&mut data.original, &mut data.reply] {
-        let stays = matches!(leg.next, NextHop::LastHop(_))
+        let stays = matches!(leg.next(), NextHop::LastHop(_))
             && tables
                 .vlans
-                .get(leg.vlan)
+                .get(leg.vlan())
                 .is_some_and(|vlan| vlan.auto_lasthop);
         if !stays {
-            leg.next = NextHop::Unresolved;
+            *leg = Leg::new(leg.vlan(), NextHop::Unresolved);
         }
     }
 }
@@ -303,13 +307,7 @@ fn recheck(tables: &Tables, data: &mut FlowData) {
 /// The client's last hop has another MAC address now, or its packets come by another VLAN: replies
 /// follow (the other router of a pair took over).
 fn follow_last_hop(data: &mut FlowData, arrival: &Arrival<'_>) {
-    if let NextHop::LastHop(mac) = data.reply.next
-        && arrival.vlan.auto_lasthop
-        && (mac != arrival.source_mac || data.reply.vlan != arrival.vlan.index)
-    {
-        data.reply = Leg {
-            vlan: arrival.vlan.index,
-            next: NextHop::LastHop(arrival.source_mac),
-        };
+    if matches!(data.reply.next(), NextHop::LastHop(_)) && arrival.vlan.auto_lasthop {
+        data.reply = Leg::new(arrival.vlan.index, NextHop::LastHop(arrival.source_mac));
     }
 }

@@ -13,6 +13,7 @@
 //! | `options` | whether IPv4 options are fit to be passed on |
 
 mod forward;
+mod leg;
 mod local;
 mod open;
 mod options;
@@ -23,60 +24,19 @@ use arrayvec::ArrayVec;
 use conntrack::{EndReason, TableConfig, TcpSegment};
 use crossbeam::queue::ArrayQueue;
 use lb::snat::PortStripe;
-use lb::{MemberId, VirtualServerId};
 use net::header::{Tcp, view};
-use net::{
-    Deltas, Fragment, IpProto, Layers, MacAddr, Network, Packet, ParseError, PortId, Timestamp,
-    VlanIndex,
-};
+use net::{Fragment, IpProto, Layers, MacAddr, Network, Packet, ParseError, PortId, Timestamp};
 use vlan::Event;
 use vlan::Vlan;
-use vlan::neighbor::{NeighborRef, Neighbors};
+use vlan::neighbor::Neighbors;
+
+pub use leg::{FlowData, Leg, NextHop};
 
 use crate::counters::{ServiceCounters, WorkerCounters};
 use crate::port::BURST;
 use crate::steer::{Asked, Steering};
 use crate::tables::Tables;
 use crate::verdict::{DropReason, Verdict};
-
-/// Where one direction of a flow leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leg {
-    /// The VLAN.
-    pub vlan: VlanIndex,
-    /// The station.
-    pub next: NextHop,
-}
-
-/// The station one direction of a flow is sent to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NextHop {
-    /// Not looked up yet, or no longer known: the next packet asks again.
-    Unresolved,
-    /// A neighbour.
-    Neighbor(NeighborRef),
-    /// Back to the station the flow's first packet came from (`auto_lasthop`).
-    LastHop(MacAddr),
-}
-
-/// The slow path's answer, kept in the flow and replayed for each of its packets.
-#[derive(Debug, Clone, Copy)]
-pub struct FlowData {
-    /// Whose flow this is.
-    pub virtual_server: VirtualServerId,
-    /// Which member serves it.
-    pub member: MemberId,
-    /// The configuration this answer was last checked against.
-    pub generation: u64,
-    /// Towards the server.
-    pub original: Leg,
-    /// Towards the client.
-    pub reply: Leg,
-    /// What the translation towards the server does to checksums.
-    pub original_deltas: Deltas,
-    /// What the translation towards the client does to checksums.
-    pub reply_deltas: Deltas,
-}
 
 /// What a pipeline needs besides the tables.
 #[derive(Debug, Clone)]
@@ -89,6 +49,8 @@ pub struct PipelineConfig {
     pub flow_capacity: usize,
     /// Keys the flow table's hash and the choice of ports; random per start, fixed in a replay.
     pub seed: u64,
+    /// Whether the flow table may take memory from the kernel's pool of huge pages.
+    pub hugetlb: bool,
 }
 
 /// One worker's pipeline: the tables it reads and the state it owns.
@@ -139,6 +101,7 @@ impl Pipeline {
                 flows: conntrack::Table::new(TableConfig {
                     capacity: config.flow_capacity,
                     seed: config.seed,
+                    hugetlb: config.hugetlb,
                 }),
                 selector,
                 stripe: config.stripe,
@@ -290,13 +253,13 @@ impl State {
 
     /// Forgets a flow before its time.
     fn end_flow(&mut self, tables: &Tables, id: conntrack::FlowId, reason: EndReason) {
-        if let Some(flow) = self.flows.remove(id, reason) {
+        if let Some(data) = self.flows.remove(id, reason) {
             account_end(
                 tables,
                 &mut self.selector,
                 &self.counters,
                 self.worker,
-                flow.data(),
+                &data,
                 reason,
             );
         }

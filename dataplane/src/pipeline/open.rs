@@ -191,31 +191,21 @@ impl State {
         };
 
         let reply_leg = if arrival.vlan.auto_lasthop {
-            Leg {
-                vlan: arrival.vlan.index,
-                next: NextHop::LastHop(arrival.source_mac),
-            }
+            Leg::new(arrival.vlan.index, NextHop::LastHop(arrival.source_mac))
         } else {
             let back = tables
                 .routes
                 .lookup(original.src.ip())
                 .ok_or(DropReason::NoRoute)?;
-            Leg {
-                vlan: back.vlan,
-                next: NextHop::Unresolved,
-            }
+            Leg::new(back.vlan, NextHop::Unresolved)
         };
         let data = FlowData {
             virtual_server: virtual_server.id,
             member: member_id,
-            generation: tables.generation,
-            original: Leg {
-                vlan: route.vlan,
-                next: NextHop::Unresolved,
-            },
+            stamp: tables.stamp(),
+            original: Leg::new(route.vlan, NextHop::Unresolved),
             reply: reply_leg,
-            original_deltas: Deltas::between(&original, &outgoing),
-            reply_deltas: Deltas::between(&outgoing.inverted(), &original.inverted()),
+            deltas: Deltas::between(&original, &outgoing),
         };
         let flow = NewFlow {
             original,

@@ -209,7 +209,7 @@ impl Step {
             .map(|server| server.name.clone());
         let towards = flow.translated(Direction::Original);
         self.member = Some(end(&towards.dst, towards.dport()));
-        let original = flow.original();
+        let original = &flow.original();
         if (towards.src, towards.sport()) != (original.src, original.sport()) {
             self.snat = Some(end(&towards.src, towards.sport()));
         }

@@ -170,6 +170,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         stripe: PortStripe::whole(),
         flow_capacity: usize::try_from(args.flow_capacity).unwrap_or(usize::MAX),
         seed,
+        hugetlb: args.hugepages != args::Hugepages::Never,
     };
     let worker = Worker::new(&pipeline, queues, shared);
     let cpu = args.cpus.as_ref().and_then(|list| list.0.first().copied());

@@ -98,14 +98,15 @@ impl Slot {
         version
     }
 
-    /// What is known of the neighbour, if the slot still names the one of `version`.
+    /// What is known of the neighbour, if the slot still names the one of `version`, of which the bits
+    /// of `mask` are known.
     #[inline]
-    pub(crate) fn read_cell(&self, version: u32) -> Option<Cell> {
+    pub(crate) fn read_cell(&self, version: u32, mask: u32) -> Option<Cell> {
         let before = self.version.load(Ordering::Acquire);
         let word = self.cell.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
         let after = self.version.load(Ordering::Relaxed);
-        (before == version && after == version).then(|| Cell::from_word(word))
+        (before == after && before & mask == version).then(|| Cell::from_word(word))
     }
 
     /// Publishes what is known of the neighbour.

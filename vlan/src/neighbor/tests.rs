@@ -46,10 +46,7 @@ fn a_reference_follows_the_mac_address_and_dies_with_the_neighbor() {
         Resolution::Stale,
         "a new entry, a new reference"
     );
-    let beyond = NeighborRef {
-        slot: u32::MAX,
-        version: 0,
-    };
+    let beyond = NeighborRef::from_bits((1 << 25) - 1);
     assert_eq!(readers.mac(beyond), Resolution::Stale);
 }
 
