@@ -121,6 +121,7 @@ int shim_device_info(uint16_t port, struct shim_device_info *out)
 	out->tx_desc_max = info.tx_desc_lim.nb_max;
 	out->tx_desc_align = info.tx_desc_lim.nb_align;
 	out->reta_size = info.reta_size;
+	out->hash_key_size = info.hash_key_size;
 	out->rx_offload_capa = info.rx_offload_capa;
 	out->tx_offload_capa = info.tx_offload_capa;
 	out->rss_capa = info.flow_type_rss_offloads;
@@ -160,6 +161,8 @@ int shim_port_configure(uint16_t port, const struct shim_port_conf *conf)
 	if (conf->rss_hf != 0) {
 		eth.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		eth.rx_adv_conf.rss_conf.rss_hf = conf->rss_hf;
+		eth.rx_adv_conf.rss_conf.rss_key = (uint8_t *)(uintptr_t)conf->rss_key;
+		eth.rx_adv_conf.rss_conf.rss_key_len = conf->rss_key_len;
 	}
 	return rte_eth_dev_configure(port, conf->rx_queues, conf->tx_queues, &eth);
 }
@@ -199,6 +202,82 @@ int shim_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t desc, int socket
 	conf = info.default_txconf;
 	conf.offloads = offloads & info.tx_queue_offload_capa;
 	return rte_eth_tx_queue_setup(port, queue, desc, (unsigned int)socket, &conf);
+}
+
+int shim_rss_update(uint16_t port, uint64_t rss_hf, const uint8_t *key, uint8_t key_len)
+{
+	struct rte_eth_rss_conf conf = {
+		.rss_key = (uint8_t *)(uintptr_t)key,
+		.rss_key_len = key_len,
+		.rss_hf = rss_hf,
+	};
+
+	return rte_eth_dev_rss_hash_update(port, &conf);
+}
+
+int shim_rss_key(uint16_t port, uint8_t *out, uint8_t room)
+{
+	struct rte_eth_rss_conf conf = { .rss_key = out, .rss_key_len = room };
+
+	return rte_eth_dev_rss_hash_conf_get(port, &conf);
+}
+
+/* The table's size, and room for it; NULL with a negative errno in `size`. */
+static struct rte_eth_rss_reta_entry64 *reta_room(uint16_t port, int *size)
+{
+	struct rte_eth_rss_reta_entry64 *reta;
+	struct rte_eth_dev_info info;
+	int i, groups;
+
+	memset(&info, 0, sizeof(info));
+	*size = rte_eth_dev_info_get(port, &info);
+	if (*size != 0)
+		return NULL;
+	*size = info.reta_size != 0 ? info.reta_size : -ENOTSUP;
+	if (*size < 0)
+		return NULL;
+	groups = (*size + RTE_ETH_RETA_GROUP_SIZE - 1) / RTE_ETH_RETA_GROUP_SIZE;
+	reta = calloc((size_t)groups, sizeof(*reta));
+	if (reta == NULL) {
+		*size = -ENOMEM;
+		return NULL;
+	}
+	for (i = 0; i < *size; i++)
+		reta[i / RTE_ETH_RETA_GROUP_SIZE].mask |= UINT64_C(1) << (i % RTE_ETH_RETA_GROUP_SIZE);
+	return reta;
+}
+
+int shim_reta_set(uint16_t port, const uint16_t *queues, unsigned int n)
+{
+	struct rte_eth_rss_reta_entry64 *reta;
+	int i, size, err;
+
+	if (n == 0)
+		return -EINVAL;
+	reta = reta_room(port, &size);
+	if (reta == NULL)
+		return size;
+	for (i = 0; i < size; i++)
+		reta[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE] =
+			queues[(unsigned int)i % n];
+	err = rte_eth_dev_rss_reta_update(port, reta, (uint16_t)size);
+	free(reta);
+	return err;
+}
+
+int shim_reta_get(uint16_t port, uint16_t *out, unsigned int room)
+{
+	struct rte_eth_rss_reta_entry64 *reta;
+	int i, size, err;
+
+	reta = reta_room(port, &size);
+	if (reta == NULL)
+		return size;
+	err = rte_eth_dev_rss_reta_query(port, reta, (uint16_t)size);
+	for (i = 0; err == 0 && i < size && (unsigned int)i < room; i++)
+		out[i] = reta[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE];
+	free(reta);
+	return err == 0 ? size : err;
 }
 
 int shim_mac(uint16_t port, uint8_t out[6])

@@ -110,6 +110,10 @@ static const uint64_t SHIM_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t SHIM_RSS_TCP = RTE_ETH_RSS_TCP;
 static const uint64_t SHIM_RSS_UDP = RTE_ETH_RSS_UDP;
 static const uint64_t SHIM_RSS_SCTP = RTE_ETH_RSS_SCTP;
+/* All that a TCP or UDP packet of either family needs to be hashed with its ports. */
+static const uint64_t SHIM_RSS_TUPLES =
+	RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV4_UDP |
+	RTE_ETH_RSS_NONFRAG_IPV6_TCP | RTE_ETH_RSS_NONFRAG_IPV6_UDP;
 static const uint64_t SHIM_RSS_L3_SRC_ONLY = RTE_ETH_RSS_L3_SRC_ONLY;
 static const uint64_t SHIM_RSS_L3_DST_ONLY = RTE_ETH_RSS_L3_DST_ONLY;
 
@@ -126,6 +130,7 @@ struct shim_device_info {
 	uint16_t rx_desc_min, rx_desc_max, rx_desc_align;
 	uint16_t tx_desc_min, tx_desc_max, tx_desc_align;
 	uint16_t reta_size;
+	uint8_t hash_key_size; /* 0: the driver does not say */
 	uint64_t rx_offload_capa;
 	uint64_t tx_offload_capa;
 	uint64_t rss_capa;
@@ -139,6 +144,8 @@ struct shim_port_conf {
 	uint64_t rx_offloads;
 	uint64_t tx_offloads;
 	uint64_t rss_hf; /* 0: one queue gets everything, or the driver's way */
+	const uint8_t *rss_key; /* NULL: the driver's own */
+	uint8_t rss_key_len;
 };
 
 struct shim_link {
@@ -187,6 +194,14 @@ int shim_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t desc, int socket
 int shim_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t desc, int socket,
 			uint64_t offloads);
 int shim_adjust_descriptors(uint16_t port, uint16_t *rx, uint16_t *tx);
+/* What is hashed from now on, and by which key; NULL: by the same as before. */
+int shim_rss_update(uint16_t port, uint64_t rss_hf, const uint8_t *key, uint8_t key_len);
+/* The first `room` octets of the key that is in use; `room` is at least the key's length. */
+int shim_rss_key(uint16_t port, uint8_t *out, uint8_t room);
+/* Fills the table of queues with `queues`, repeated. */
+int shim_reta_set(uint16_t port, const uint16_t *queues, unsigned int n);
+/* Reads up to `room` places of it; returns how many it has, or a negative errno. */
+int shim_reta_get(uint16_t port, uint16_t *out, unsigned int room);
 int shim_mac(uint16_t port, uint8_t out[6]);
 /* One more address whose frames are taken in, or no longer. */
 int shim_mac_add(uint16_t port, const uint8_t mac[6]);

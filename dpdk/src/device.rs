@@ -41,6 +41,7 @@ pub struct DeviceInfo {
     pub(crate) rx_offload_capa: u64,
     pub(crate) tx_offload_capa: u64,
     pub(crate) rss_capa: u64,
+    pub(crate) rss_key_len: u8,
 }
 
 impl Device {
@@ -106,6 +107,7 @@ impl Device {
             rx_offload_capa: raw.rx_offload_capa,
             tx_offload_capa: raw.tx_offload_capa,
             rss_capa: raw.rss_capa,
+            rss_key_len: raw.hash_key_size,
         })
     }
 

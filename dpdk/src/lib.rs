@@ -65,7 +65,7 @@ pub use error::{Error, Excerpt};
 pub use mbuf::{ChecksumStatus, HEADROOM, Mbuf, RxFlags, ShapeError, TxL3, TxL4, free_bulk};
 pub use mempool::{Mempool, MempoolConfig};
 pub use offload::{Offloads, Rss};
-pub use port::{EthPort, Link, PortConfig, PortStats};
+pub use port::{EthPort, Link, PortConfig, PortStats, RSS_KEY_LEN, RssTable};
 pub use queue::{RxQueue, TxQueue};
 pub use spec::{MemifRole, PciAddress, PortSpec, SpecError, VdevOptions};
 pub use thread::{LcoreGuard, pin_to_cpu};

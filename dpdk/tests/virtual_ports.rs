@@ -7,7 +7,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Burst, attach, eal, frame, mbuf, open, pool, port, receive, send, tagged};
-use dpdk::{Error, EthPort, HEADROOM, Offloads, PortConfig, RxFlags, VdevOptions, free_bulk};
+use dpdk::{
+    Error, EthPort, HEADROOM, Offloads, PortConfig, Rss, RssTable, RxFlags, VdevOptions, free_bulk,
+};
 
 #[test]
 fn a_null_port_gives_frames_and_swallows_them() {
@@ -403,4 +405,40 @@ fn a_memif_server_starts_over_the_socket_of_one_that_died() {
         assert!(Instant::now() < until, "the two ends do not connect");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// `net_null` has a key and a table as a card has, though it spreads nothing.
+#[test]
+fn a_device_is_told_key_and_table_and_seen_to_have_them() {
+    let pool = pool("rss");
+    let table = RssTable {
+        key: std::array::from_fn(|n| u8::try_from(n).unwrap() ^ 0x5a),
+        queues: (0..128).map(|n| n % 3).collect(),
+    };
+    let config = PortConfig {
+        rx_queues: 3,
+        tx_queues: 3,
+        rss_table: Some(table.clone()),
+        ..PortConfig::default()
+    };
+    let options = VdevOptions {
+        queues: 3,
+        ..VdevOptions::default()
+    };
+    let device = eal().attach(&"null".parse().unwrap(), &options).unwrap();
+    let mut port = EthPort::configure(device, &config, &pool).unwrap();
+    assert!(!port.spreads_as_told(), "not before the start");
+    port.start().unwrap();
+    assert_eq!(port.rss(), Rss::FiveTuple);
+    assert!(port.spreads_as_told());
+    assert!(!format!("{table:?}").contains("90"), "the key is not shown");
+    // A loop hashes nothing, and says so.
+    let config = PortConfig {
+        rss_table: Some(table),
+        ..PortConfig::default()
+    };
+    let mut ring = EthPort::configure(attach("ring:rss"), &config, &pool).unwrap();
+    ring.start().unwrap();
+    assert!(!ring.spreads_as_told());
+    assert_eq!(ring.set_rss(Rss::SourceOnly).unwrap(), Rss::None);
 }

@@ -26,6 +26,30 @@ pub struct PortConfig {
     pub offloads: Offloads,
     /// How flows are spread over several receive queues.
     pub rss: Rss,
+    /// By which key and table the device is to do so; `None` leaves it to the driver.
+    pub rss_table: Option<RssTable>,
+}
+
+/// Octets of the key of a device's hash: what two IPv6 addresses and two ports need.
+pub const RSS_KEY_LEN: usize = 40;
+
+/// How the device's hash leads to a receive queue.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RssTable {
+    /// The key of the (Toeplitz) hash.
+    pub key: [u8; RSS_KEY_LEN],
+    /// The queue for each value of the hash's low bits: a power of two of them, repeated over the
+    /// device's own table.
+    pub queues: Vec<u16>,
+}
+
+impl std::fmt::Debug for RssTable {
+    /// Without the key, which nobody should learn from a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RssTable")
+            .field("queues", &self.queues)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for PortConfig {
@@ -41,6 +65,7 @@ impl Default for PortConfig {
             all_multicast: true,
             offloads: Offloads::NONE,
             rss: Rss::default(),
+            rss_table: None,
         }
     }
 }

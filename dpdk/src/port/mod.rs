@@ -18,9 +18,10 @@ use crate::queue::{RxQueue, TxQueue};
 use crate::spec::PortSpec;
 
 mod config;
+mod rss;
 
 use config::{FRAME_AROUND_MTU, check_mtu, check_queues};
-pub use config::{Link, PortConfig, PortStats};
+pub use config::{Link, PortConfig, PortStats, RSS_KEY_LEN, RssTable};
 
 /// What a port's queues own together.
 pub(crate) struct PortInner {
@@ -43,6 +44,8 @@ pub struct EthPort {
     info: DeviceInfo,
     config: PortConfig,
     rss: Rss,
+    /// Whether the device was seen to have the key and table it was told, and hashes ports.
+    spreads_as_told: bool,
     split: bool,
 }
 
@@ -87,6 +90,7 @@ impl EthPort {
             _ => config.rss.on_device(info.rss_capa),
         };
 
+        let key = rss::device_key(config, &info, rss_hf);
         let conf = sys::shim_port_conf {
             rx_queues: config.rx_queues,
             tx_queues: config.tx_queues,
@@ -94,10 +98,13 @@ impl EthPort {
             rx_offloads,
             tx_offloads,
             rss_hf,
+            rss_key: key.as_ref().map_or(std::ptr::null(), Vec::as_ptr),
+            rss_key_len: key.as_ref().map_or(0, |_| info.rss_key_len),
         };
         let id = device.id();
         device.call("configuring", || {
-            // SAFETY: the port exists, is stopped, and `conf` outlives the call.
+            // SAFETY: the port exists, is stopped, and `conf` and the key it points to outlive the
+            // call.
             unsafe { sys::shim_port_configure(id, &raw const conf) }
         })?;
         let (mut rx_desc, mut tx_desc) = (config.rx_desc, config.tx_desc);
@@ -141,6 +148,7 @@ impl EthPort {
             info,
             config,
             rss,
+            spreads_as_told: false,
             split: false,
         })
     }
@@ -159,6 +167,7 @@ impl EthPort {
             unsafe { sys::rte_eth_dev_start(id) }
         })?;
         self.inner.started.store(true, Ordering::Release);
+        self.spread_as_told();
         if self.config.all_multicast {
             let result = self.best_effort("taking in all multicast", || {
                 // SAFETY: the port exists.
