@@ -6,15 +6,19 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use dataplane::pipeline::Pipeline;
 use dataplane::port::BURST;
+use dataplane::tables::Publisher;
 use dataplane::verdict::Verdict;
 use net::{Layers, Packet, PortId, RxMeta, Timestamp};
 
-use crate::clock::thread_cpu_ns;
+use crate::clock::{Ticks, thread_cpu_ns};
 use crate::frames::{Buffer, Flow, HEADROOM, Kind, Maker};
 use crate::site::{self, Layout, Site, Traffic};
 
 /// How much time passes between two bursts, as the pipeline sees it.
 const BURST_TIME: Duration = Duration::from_micros(2);
+
+/// Flows ended per call, as the worker does it.
+pub const EXPIRE_BUDGET: usize = 64;
 
 /// Which frames of established flows are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +42,6 @@ pub enum Work {
 
 /// A pipeline and its flows.
 pub struct Bench {
-    site: Option<Site>,
     pipeline: Pipeline,
     layout: Layout,
     buffers: Vec<Buffer>,
@@ -59,19 +62,21 @@ impl Bench {
     ///
     /// Errors: a configuration that is refused, which would be a mistake here.
     pub fn new(layout: Layout, capacity: usize) -> Result<Self, String> {
-        let site = Site::new(layout)?;
-        let pipeline = site.pipeline(0, capacity)?;
-        let now = site.now();
-        let mut bench = Self::around(pipeline, layout, now);
-        bench.site = Some(site);
-        Ok(bench)
+        Self::at(&Site::new(layout)?, 0, capacity)
+    }
+
+    /// A pipeline of one of the workers of `site`, with room for `capacity` flows.
+    ///
+    /// Errors: no worker of that number.
+    pub fn at(site: &Site, worker: u16, capacity: usize) -> Result<Self, String> {
+        let pipeline = site.pipeline(worker, capacity)?;
+        Ok(Self::around(pipeline, *site.layout(), site.now()))
     }
 
     /// As [`new`](Self::new), with a pipeline whose control side is elsewhere.
     pub fn around(pipeline: Pipeline, layout: Layout, now: Timestamp) -> Self {
         let maker = |kind| Maker::new(&layout, kind);
         Self {
-            site: None,
             pipeline,
             layout,
             buffers: vec![[0; 256]; BURST],
@@ -263,6 +268,85 @@ impl Bench {
         self.burst(Kind::Opening, &flows, work)
     }
 
+    /// A turn of a worker at the time `now`, without ports: newer tables are taken, a burst of
+    /// established flows is decided about, `opens` of its frames open flows instead if it comes
+    /// from the clients, and flows whose time has come end. Returns the ticks it took; making the
+    /// frames is outside. `opens` is set to what is left of it.
+    ///
+    /// Errors: a frame that is not forwarded.
+    #[inline]
+    pub fn timed_turn(
+        &mut self,
+        now: Timestamp,
+        opens: &mut usize,
+        publisher: Option<&Publisher>,
+    ) -> Result<u64, String> {
+        let from_clients = self.turn;
+        self.turn = !self.turn;
+        let opening = if from_clients { (*opens).min(BURST) } else { 0 };
+        *opens -= opening;
+        let mut flows: ArrayVec<Flow, BURST> = (0..opening).map(|_| self.next_flow()).collect();
+        let order = if from_clients {
+            &self.requests
+        } else {
+            &self.replies
+        };
+        if self.at + BURST > order.len() {
+            self.at = 0;
+        }
+        flows.extend(order[self.at..].iter().take(BURST - opening).copied());
+        if !from_clients {
+            self.at += BURST;
+        }
+        self.now = now;
+        let Self {
+            pipeline,
+            buffers,
+            verdicts,
+            makers,
+            ..
+        } = self;
+        let (new, old) = flows.split_at(opening);
+        let (front, back) = buffers.split_at_mut(opening);
+        let kind = if from_clients {
+            Kind::Request
+        } else {
+            Kind::Reply
+        };
+        let mut packets = make(&makers[Kind::Opening as usize], front, new);
+        packets.extend(make(&makers[kind as usize], back, old));
+        verdicts.clear();
+        let port = PortId(u8::from(!from_clients && !self.layout.one_arm));
+        let start = Ticks::now();
+        if let Some(publisher) = publisher {
+            pipeline.refresh(publisher);
+        }
+        pipeline.process(now, port, &mut packets, verdicts);
+        pipeline.expire(now, EXPIRE_BUDGET);
+        let ticks = Ticks::now().wrapping_sub(start);
+        match verdicts.iter().find(|verdict| !forwards(verdict)) {
+            Some(verdict) => Err(format!("{kind:?}: {verdict:?}")),
+            None => Ok(ticks),
+        }
+    }
+
+    /// Opens flows that nobody answers, in the time from `from` to `to`; their frames are not made
+    /// again.
+    ///
+    /// Errors: a frame that is not forwarded.
+    pub fn open_over(&mut self, flows: u64, from: Timestamp, to: Timestamp) -> Result<(), String> {
+        let bursts = flows.div_ceil(BURST as u64);
+        let nanos = to.as_nanos() - from.as_nanos();
+        for burst in 0..bursts {
+            self.now = Timestamp::from_nanos(from.as_nanos() + nanos / bursts * burst);
+            if self.opening(Work::Process) != BURST {
+                return Err(format!("opening: {:?}", self.verdicts.first()));
+            }
+            self.pipeline.expire(self.now, EXPIRE_BUDGET);
+        }
+        Ok(())
+    }
+
     /// A burst of frames that belong to no VLAN. Returns how many were forwarded: none.
     #[inline]
     pub fn stray(&mut self, work: Work) -> usize {
@@ -340,11 +424,6 @@ impl Bench {
     /// The pipeline, to be called in another way.
     pub const fn pipeline(&mut self) -> &mut Pipeline {
         &mut self.pipeline
-    }
-
-    /// The control side, if it is here.
-    pub const fn site(&mut self) -> Option<&mut Site> {
-        self.site.as_mut()
     }
 
     /// The time, as the pipeline sees it.

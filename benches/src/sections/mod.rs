@@ -1,8 +1,12 @@
 //! What is measured, section by section. Each runs in a process of its own, so that none inherits
 //! the memory of another.
 
+pub mod dpdk;
 pub mod pipeline;
+pub mod scale;
 pub mod table;
+pub mod tail;
+pub mod workers;
 
 use crate::row::Sink;
 
@@ -27,5 +31,25 @@ pub const ALL: &[Section] = &[
         name: "table",
         about: "the flow table by itself, beside hashbrown and DPDK's rte_hash",
         run: table::run,
+    },
+    Section {
+        name: "dpdk",
+        about: "tmm's worker through DPDK beside testpmd on the same kind of port",
+        run: dpdk::run,
+    },
+    Section {
+        name: "tail",
+        about: "the slowest bursts, also while flows come and go and the configuration is swapped",
+        run: tail::run,
+    },
+    Section {
+        name: "scale",
+        about: "1 to 100,000 virtual servers, 2 to 10,000 members",
+        run: scale::run,
+    },
+    Section {
+        name: "workers",
+        about: "two workers beside one, in packets per CPU second",
+        run: workers::run,
     },
 ];

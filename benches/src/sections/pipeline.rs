@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::resident_octets;
 use crate::frames::Flow;
-use crate::harness::{Bench, Mix, Work};
+use crate::harness::{Bench, EXPIRE_BUDGET, Mix, Work};
 use crate::row::Sink;
 use crate::site::{Layout, Traffic};
 use crate::stats::{Summary, float, ratio};
@@ -14,8 +14,6 @@ use dataplane::port::BURST;
 const FLOWS: [u64; 5] = [1_000, 65_536, 1_000_000, 8_000_000, 10_000_000];
 /// Flows of those that differ in code rather than in memory.
 const SOME_FLOWS: [u64; 2] = [1_000, 1_000_000];
-/// Flows ended per call, as the worker does it.
-const EXPIRE_BUDGET: usize = 64;
 
 /// Measures it.
 ///
