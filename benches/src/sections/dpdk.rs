@@ -32,6 +32,8 @@ const FLOWS: usize = 1024;
 const REPEATS: usize = 4;
 const MBUFS: u32 = 32_767;
 const ROUNDS: usize = 7;
+/// How long testpmd may take to start.
+const START_TIME: Duration = Duration::from_secs(20);
 
 /// What one run of either program did.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -216,7 +218,7 @@ fn run_testpmd(file: &Path, seconds: Duration) -> Result<Run, String> {
         .arg(format!("--total-num-mbufs={MBUFS}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("dpdk-testpmd: {error}; on Debian, apt-get install dpdk-dev"))?;
     let outcome = drive_testpmd(&mut child, seconds);
@@ -227,44 +229,45 @@ fn run_testpmd(file: &Path, seconds: Duration) -> Result<Run, String> {
 }
 
 fn drive_testpmd(child: &mut Child, seconds: Duration) -> Result<Run, String> {
-    let stdout = child.stdout.take().ok_or("no output")?;
-    let mut lines = BufReader::new(stdout).lines();
-    let mut said = Vec::new();
-    // It says so when the forwarding thread runs.
-    for line in lines.by_ref() {
-        let line = line.map_err(|error| error.to_string())?;
-        let ready = line.contains("Press enter to exit");
-        said.push(line);
-        if ready {
-            break;
+    // It forwards when its thread spends time; before that, the thread waits for its orders.
+    let begun = Instant::now();
+    let schedstat = loop {
+        let thread = worker_thread(child.id());
+        if let Some(thread) = thread.filter(|thread| on_cpu_ns(thread) > Some(5_000_000)) {
+            break thread;
         }
-    }
+        if begun.elapsed() > START_TIME {
+            return Err(format!("testpmd did not start within {START_TIME:?}"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
     let start = Instant::now();
-    let schedstat = worker_thread(child.id())
-        .ok_or_else(|| format!("testpmd did not start:\n{}", said.join("\n")))?;
     std::thread::sleep(seconds);
     // All that the thread did was to forward; the last milliseconds are missing.
-    let cpu_ns = std::fs::read_to_string(&schedstat)
-        .ok()
-        .and_then(|text| text.split_whitespace().next()?.parse().ok())
-        .ok_or("testpmd's thread is gone")?;
+    let cpu_ns = on_cpu_ns(&schedstat).ok_or("testpmd's thread is gone")?;
     let wall_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if let Some(mut stdin) = child.stdin.take() {
         let _ = stdin.write_all(b"\n");
     }
-    let mut packets = None;
-    for line in lines {
-        let line = line.map_err(|error| error.to_string())?;
-        if let Some(number) = line.trim().strip_prefix("TX-packets:") {
-            packets = number.split_whitespace().next().and_then(|n| n.parse().ok());
-            break;
-        }
-    }
+    let stdout = child.stdout.take().ok_or("no output")?;
+    let packets = BufReader::new(stdout)
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| {
+            let number = line.trim().strip_prefix("TX-packets:")?;
+            number.split_whitespace().next()?.parse().ok()
+        })
+        .ok_or("testpmd did not say what it sent")?;
     Ok(Run {
         cpu_ns,
         wall_ns,
-        packets: packets.ok_or("testpmd did not say what it sent")?,
+        packets,
     })
+}
+
+fn on_cpu_ns(schedstat: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(schedstat).ok()?;
+    text.split_whitespace().next()?.parse().ok()
 }
 
 /// Where the kernel says how long testpmd's forwarding thread was on a CPU.
