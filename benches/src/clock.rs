@@ -88,3 +88,22 @@ pub fn resident_octets() -> u64 {
     };
     (field("VmRSS:") + field("HugetlbPages:")) << 10
 }
+
+/// Octets of memory of this process that are in huge pages, of the kernel's pool or transparent.
+pub fn huge_octets() -> u64 {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let field = |name: &str| -> u64 {
+        rollup
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .unwrap_or(0)
+    };
+    (field("AnonHugePages:") + field("Private_Hugetlb:") + field("Shared_Hugetlb:")) << 10
+}
+
+/// From now on, this process gets no transparent huge pages. Returns whether the kernel agreed.
+pub fn without_transparent_huge_pages() -> bool {
+    // SAFETY: a flag of this process; the other arguments must be zero.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0 }
+}

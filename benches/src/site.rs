@@ -96,6 +96,8 @@ pub struct Layout {
     pub workers: u16,
     /// Both VLANs on the first port, as a load source with one port needs it.
     pub one_arm: bool,
+    /// Take memory for flows from the kernel's pool of huge pages.
+    pub hugetlb: bool,
 }
 
 impl Layout {
@@ -108,6 +110,7 @@ impl Layout {
             idle: Duration::from_secs(3600),
             workers: 1,
             one_arm: false,
+            hugetlb: true,
         }
     }
 }
@@ -211,7 +214,7 @@ impl Site {
             stripe,
             flow_capacity: capacity,
             seed: 7,
-            hugetlb: true,
+            hugetlb: self.layout.hugetlb,
         })
     }
 

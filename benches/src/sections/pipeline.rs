@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::resident_octets;
+use crate::clock::{huge_octets, resident_octets, without_transparent_huge_pages};
 use crate::frames::Flow;
 use crate::harness::{Bench, EXPIRE_BUDGET, Mix, Work};
 use crate::row::Sink;
@@ -31,7 +31,15 @@ pub fn run(sink: &mut Sink<'_>) -> Result<(), String> {
     for (name, traffic) in &Traffic::ALL {
         new_flows(sink, name, *traffic, most)?;
     }
-    drops(sink)
+    drops(sink)?;
+    // The last: it holds for the whole process.
+    if !without_transparent_huge_pages() {
+        return Err("the kernel does not do without transparent huge pages".to_owned());
+    }
+    for flows in sink.sizes(&[1_000, 1_000_000, 10_000_000]) {
+        established(sink, "tcp4-small-pages", Traffic::TCP4, flows)?;
+    }
+    Ok(())
 }
 
 fn established(
@@ -42,15 +50,25 @@ fn established(
 ) -> Result<(), String> {
     let count = usize::try_from(flows).map_err(|error| error.to_string())?;
     let (before, start) = (resident_octets(), std::time::Instant::now());
-    let mut bench = Bench::with_flows(traffic, count, 0)?;
+    let small_pages = name.ends_with("small-pages");
+    let layout = Layout {
+        hugetlb: !small_pages,
+        ..Layout::for_flows(traffic, count)
+    };
+    let huge = huge_octets();
+    let mut bench = Bench::new(layout, count)?;
+    bench.establish(count)?;
     eprintln!("  {name}: {flows} flows set up in {:.1?}", start.elapsed());
     let ours = 2 * flows * size_of::<Flow>() as u64;
     let grown = resident_octets().saturating_sub(before + ours);
     if flows >= 65_536 {
         let case = format!("memory/{name}");
         sink.single(case, flows, "octets per flow", ratio(grown, flows));
+        let huge = huge_octets().saturating_sub(huge);
+        let share = 100.0 * ratio(huge, grown).min(1.0);
+        sink.single(format!("memory-huge/{name}"), flows, "%", share);
     }
-    let mixes: &[(&str, Mix)] = if flows == 1_000_000 || flows == 1_000 {
+    let mixes: &[(&str, Mix)] = if !small_pages && (flows == 1_000_000 || flows == 1_000) {
         &[
             ("", Mix::Both),
             ("/to-server", Mix::Requests),

@@ -1,13 +1,15 @@
-//! Our own table, called as the pipeline calls it.
+//! Our own table, called as the pipeline calls it: in passes over the burst.
 
+use conntrack::table::Probe;
 use conntrack::{EndReason, NewFlow, Table, TableConfig, Timeouts};
+use net::tuple::Tuple;
 use net::{FlowKey, Timestamp};
 
 use super::{BATCH, FlowTable};
 
 /// `conntrack::Table` with as much data in a flow as the pipeline has.
 pub struct Ours {
-    table: Table<[u8; 48]>,
+    table: Table<[u64; 4]>,
 }
 
 impl Ours {
@@ -29,22 +31,43 @@ impl FlowTable for Ours {
             original: *original,
             reply: *reply,
             timeouts: Timeouts::tcp(),
-            data: [1; 48],
+            data: [1; 4],
         };
         self.table.insert(flow, Timestamp::from_secs(1)).is_ok()
     }
 
     fn look_up(&mut self, keys: &[FlowKey]) -> usize {
+        let mut tuples = [(0u64, 0u32, 0u8); BATCH];
         let mut hashes = [0u64; BATCH];
-        for (hash, key) in hashes.iter_mut().zip(keys) {
-            *hash = self.table.hash(key);
+        for ((tuple, hash), key) in tuples.iter_mut().zip(&mut hashes).zip(keys) {
+            if let Tuple::V4 {
+                addrs,
+                ports,
+                proto,
+            } = Tuple::from(key)
+            {
+                *tuple = (addrs, ports, proto.0);
+                *hash = self.table.hash_v4(addrs, ports, proto.0);
+                self.table.prefetch(*hash);
+            }
+        }
+        let mut probes = [Probe::NONE; BATCH];
+        for (probe, hash) in probes.iter_mut().zip(&hashes[..keys.len()]) {
+            *probe = self.table.probe(*hash, false);
         }
         let mut found = 0;
-        for (hash, key) in hashes.iter().zip(keys) {
-            if let Some((id, _)) = self.table.lookup_hashed(*hash, key) {
-                let state = self.table.get(id).map(|flow| flow.data()[0]);
-                found += usize::from(state == Some(1));
-            }
+        for (at, key) in keys.iter().enumerate() {
+            let (addrs, ports, proto) = tuples[at];
+            let state = match self.table.confirm_v4(probes[at], addrs, ports, proto) {
+                Some(hit) => self.table.hit(hit).map(|flow| flow.data()[0]),
+                // Another flow has the same tag; rare.
+                None => self
+                    .table
+                    .lookup_hashed(hashes[at], key)
+                    .and_then(|(id, _)| self.table.get(id))
+                    .map(|flow| flow.data()[0]),
+            };
+            found += usize::from(state == Some(1));
         }
         found
     }
