@@ -15,5 +15,6 @@ pub mod site;
 pub mod stats;
 pub mod tables;
 pub mod parts;
+pub mod pktgen;
 pub mod row;
 pub mod sections;

@@ -184,7 +184,7 @@ impl Envelope {
 /// Whether the payload behind the stamp is what it was made of.
 #[inline]
 pub fn payload_intact(payload: &[u8], format: Format) -> bool {
-    let from = format.len();
+    let from = format.octets();
     payload.get(from..) == PATTERN.get(from..payload.len())
 }
 

@@ -156,7 +156,7 @@ impl Template {
         }
         let payload = bytes.len();
         let format = Format::of(proto, v4, payload_len);
-        let stamped = format.map_or(0, Format::len);
+        let stamped = format.map_or(0, Format::octets);
         bytes.resize(payload + stamped, 0);
         bytes.extend_from_slice(PATTERN.get(stamped..payload_len).unwrap_or(&[]));
         let pseudo = u64::from(proto.number()) + segment_len as u64;
@@ -220,7 +220,7 @@ impl Template {
                 l4_sum += u64::from(number);
                 urgent = number;
             }
-            let stamped = &mut out[self.payload..self.payload + format.len()];
+            let stamped = &mut out[self.payload..self.payload + format.octets()];
             stamp::write(format, Direction::Request, flow, number, at, stamped);
             l4_sum += sum(stamped);
         }

@@ -125,12 +125,9 @@ impl Search {
             let short = seen.offered < asked * SHORT;
             let rate = if short { seen.offered } else { asked };
             self.passed = Some(self.passed.map_or(rate, |passed| passed.max(rate)));
-            if short || probe == Probe::Unlimited {
-                self.limited = true;
-                self.done = true;
-            }
             // Nothing above the first rate is asked for.
             if self.failed.is_none() {
+                self.limited = short || probe == Probe::Unlimited;
                 self.done = true;
             }
             return;

@@ -84,7 +84,7 @@ impl Format {
 
     /// Octets the stamp takes at the start of the payload.
     #[inline]
-    pub const fn len(self) -> usize {
+    pub const fn octets(self) -> usize {
         match self {
             Self::Full => FULL,
             Self::Compact => COMPACT,

@@ -505,7 +505,7 @@ mod tests {
         assert_eq!(range.count(), 16);
         assert_eq!(range.position(range.nth(15)), Some(15));
         assert_eq!("192.0.2.1".parse::<AddressRange>().unwrap().count(), 1);
-        for bad in ["10.0.0.2-10.0.0.1", "10.0.0.1-2001:db8::1", "10.0.0.0/4", "x", "10.1.2.3/8"] {
+        for bad in ["10.0.0.2-10.0.0.1", "10.0.0.1-2001:db8::1", "10.0.0.0/4", "x", "10.0.0.0/33"] {
             assert!(bad.parse::<AddressRange>().is_err(), "{bad}");
         }
     }

@@ -1,0 +1,252 @@
+//! What a test is: who sends what to whom, and what should become of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use net::{MacAddr, VlanId};
+
+use super::check::{Envelope, Members, Snat};
+use super::client::{Client, ClientConfig, Order, Swap};
+use super::engine::Engine;
+use super::flows::{Flows, FlowsError, Proto};
+use super::frame::{Ethernet, TTL, least_size};
+use super::link::Link;
+use super::neighbor::Station;
+use super::server::{Server, ServerConfig};
+use super::units::{AddressRange, Mix};
+
+/// What the device under test does with frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Balances requests over members and takes their replies back.
+    Balance,
+    /// Passes requests on to the server side, which does not answer.
+    OneWay,
+    /// Sends frames back by the port they came from.
+    Loop(Swap),
+}
+
+/// One side of the device under test.
+#[derive(Debug, Clone)]
+pub struct Side {
+    /// Our station there.
+    pub mac: MacAddr,
+    /// Tag of all frames.
+    pub vlan: Option<VlanId>,
+    /// The device's addresses there; one of them is asked for its station.
+    pub gateways: Vec<IpAddr>,
+    /// The device's station, if nobody is to be asked.
+    pub gateway_mac: Option<MacAddr>,
+    /// More addresses of ours that are answered for; the first of a family asks.
+    pub addresses: Vec<AddressRange>,
+}
+
+/// A test.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// What the device does.
+    pub mode: Mode,
+    /// Protocol of all flows.
+    pub proto: Proto,
+    /// How many flows.
+    pub flows: u32,
+    /// In which order they send.
+    pub order: Order,
+    /// Frame sizes.
+    pub mix: Mix,
+    /// Client addresses; the first range of each family counts.
+    pub clients: Vec<AddressRange>,
+    /// Client ports.
+    pub client_ports: RangeInclusive<u16>,
+    /// Where requests go.
+    pub virtual_servers: Vec<SocketAddr>,
+    /// Where they arrive.
+    pub members: Vec<SocketAddr>,
+    /// From whom they arrive.
+    pub snat: Snat,
+    /// How many hops the device takes off each packet.
+    pub hops: u8,
+    /// Whether TCP connections are opened before data is sent.
+    pub handshake: bool,
+    /// The clients' side of the device.
+    pub client: Side,
+    /// The servers' side of the device.
+    pub server: Side,
+    /// Whether a flow must keep its member and source address.
+    pub sticky: bool,
+    /// Seed of what is random.
+    pub seed: u64,
+}
+
+/// A test that there cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Flows that there cannot be.
+    #[error(transparent)]
+    Flows(#[from] FlowsError),
+    /// A port for both sides, and nothing to tell them apart by.
+    #[error(
+        "both sides share a port: give them different VLANs, or different MAC addresses with \
+         --client-mac and --server-mac"
+    )]
+    Indistinct,
+    /// Nobody to send to.
+    #[error(
+        "the device's station on the clients' side is not known: give its address with --gateway, \
+         or its MAC address with --gateway-mac"
+    )]
+    NoGateway,
+    /// Nowhere for requests to arrive.
+    #[error("no member of the family of the virtual server {0}: give them with --member")]
+    NoMember(SocketAddr),
+    /// The hop limit would be used up.
+    #[error("{0} hops are more than packets survive")]
+    Hops(u8),
+}
+
+impl Setup {
+    /// The smallest size that all frames of the test can have, octets with the check sequence.
+    pub fn least_size(&self) -> u16 {
+        let link = self.link(&self.client, MacAddr::ZERO);
+        [true, false]
+            .into_iter()
+            .filter(|v4| self.virtual_servers.iter().any(|s| s.is_ipv4() == *v4))
+            .map(|v4| least_size(&link, self.proto, v4))
+            .max()
+            .unwrap_or(64)
+    }
+
+    /// The sizes that are really sent.
+    pub fn mix(&self) -> Mix {
+        self.mix.at_least(self.least_size())
+    }
+
+    #[expect(clippy::unused_self, reason = "reads better as a method")]
+    const fn link(&self, side: &Side, peer: MacAddr) -> Ethernet {
+        Ethernet {
+            own: side.mac,
+            peer,
+            vlan: side.vlan,
+        }
+    }
+
+    /// Checks the test and makes what runs it. `links` are the ports of the clients' and the servers'
+    /// side, or one for both.
+    ///
+    /// Errors: see [`SetupError`].
+    pub fn engine<L: Link>(
+        &self,
+        client_link: L,
+        server_link: Option<L>,
+    ) -> Result<Engine<L>, SetupError> {
+        let two_sided = !matches!(self.mode, Mode::Loop(_));
+        let same_place = self.client.vlan == self.server.vlan && self.client.mac == self.server.mac;
+        if two_sided && server_link.is_none() && same_place {
+            return Err(SetupError::Indistinct);
+        }
+        if self.hops >= TTL {
+            return Err(SetupError::Hops(self.hops));
+        }
+        let flows = Arc::new(Flows::new(
+            &self.clients,
+            self.client_ports.clone(),
+            &self.virtual_servers,
+            self.flows,
+        )?);
+        let members = if self.members.is_empty() && self.mode == Mode::OneWay {
+            self.virtual_servers.clone()
+        } else {
+            self.members.clone()
+        };
+        if two_sided {
+            let orphan = self
+                .virtual_servers
+                .iter()
+                .find(|s| !members.iter().any(|m| m.is_ipv4() == s.is_ipv4()));
+            if let Some(orphan) = orphan {
+                return Err(SetupError::NoMember(*orphan));
+            }
+        }
+        let gateway = match (self.client.gateway_mac, self.client.gateways.is_empty()) {
+            (Some(mac), _) => Some(mac),
+            (None, false) => None,
+            // A device that takes any destination needs none in particular.
+            (None, true) if matches!(self.mode, Mode::Loop(_)) => {
+                Some(MacAddr([2, 0x74, 0x6d, 0x6d, 0, 0]))
+            }
+            (None, true) => return Err(SetupError::NoGateway),
+        };
+        let vid = |side: &Side| side.vlan.map_or(0, VlanId::get);
+        let ttl = TTL - self.hops;
+        let peer = gateway.unwrap_or(MacAddr::ZERO);
+        let swap = match self.mode {
+            Mode::Loop(swap) => Some(swap),
+            _ => None,
+        };
+        let looped = swap == Some(Swap::None);
+        let client_config = ClientConfig {
+            ethernet: self.link(&self.client, peer),
+            envelope: Envelope {
+                own: if looped { peer } else { self.client.mac },
+                peer: if looped {
+                    Some(self.client.mac)
+                } else {
+                    gateway
+                },
+                vid: vid(&self.client),
+                ttl,
+            },
+            proto: self.proto,
+            swap,
+            handshake: self.handshake && self.mode == Mode::Balance,
+            order: self.order,
+            seed: self.seed,
+        };
+        let mix = self.mix();
+        let client = Client::new(client_config, Arc::clone(&flows), &mix);
+        let server_config = ServerConfig {
+            envelope: Envelope {
+                own: self.server.mac,
+                peer: self.server.gateway_mac,
+                vid: vid(&self.server),
+                ttl,
+            },
+            proto: self.proto,
+            members: Members::new(&members),
+            snat: self.snat.clone(),
+            sticky: self.sticky,
+            replies: self.mode == Mode::Balance,
+            payloads: client.payloads(),
+        };
+        let server = Server::new(server_config, flows);
+        let mut at_client = self.client.addresses.clone();
+        at_client.extend(&self.clients);
+        let mut at_server = self.server.addresses.clone();
+        at_server.extend(members.iter().map(|m| AddressRange::one(m.ip())));
+        at_server.dedup();
+        let stations = [
+            Station::new(
+                self.link(&self.client, peer),
+                at_client,
+                self.client.gateways.clone(),
+            ),
+            Station::new(
+                self.link(&self.server, MacAddr::ZERO),
+                at_server,
+                self.server.gateways.clone(),
+            ),
+        ];
+        Ok(Engine::new(
+            client_link,
+            server_link,
+            client,
+            server,
+            stations,
+            mix,
+            gateway.is_some(),
+            (vid(&self.client), vid(&self.server)),
+            (two_sided, self.server.mac),
+        ))
+    }
+}
