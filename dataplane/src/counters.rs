@@ -111,6 +111,8 @@ pub struct WorkerCounters {
     pub turns_total: Counter,
     /// Turns that found no frame.
     pub idle_turns_total: Counter,
+    /// Time spent in turns that found something to do, ns.
+    pub busy_nanos_total: Counter,
     /// The configuration the worker uses.
     pub generation: Counter,
 }
@@ -135,6 +137,7 @@ impl WorkerCounters {
             events_lost_total: Counter::default(),
             turns_total: Counter::default(),
             idle_turns_total: Counter::default(),
+            busy_nanos_total: Counter::default(),
             generation: Counter::default(),
         }
     }

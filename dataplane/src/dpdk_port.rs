@@ -53,10 +53,10 @@ pub struct QueueCounters {
     pub tx_rejected_packets: Counter,
 }
 
-/// One receive and one transmit queue of a port, for one worker.
+/// One receive and one transmit queue of a port, for one worker; or one of them, or none.
 pub struct DpdkPort {
-    rx: RxQueue,
-    tx: TxQueue,
+    rx: Option<RxQueue>,
+    tx: Option<TxQueue>,
     pool: Mempool,
     counters: Arc<QueueCounters>,
     received: ArrayVec<Mbuf, BURST>,
@@ -66,6 +66,12 @@ pub struct DpdkPort {
 impl DpdkPort {
     /// A port on these queues; frames of our own come from `pool`.
     pub fn new(rx: RxQueue, tx: TxQueue, pool: Mempool) -> Self {
+        Self::with_queues(Some(rx), Some(tx), pool)
+    }
+
+    /// A port on those queues there are. Without a receive queue nothing comes in; without a transmit
+    /// queue nothing can be sent, so the worker must have others do it.
+    pub fn with_queues(rx: Option<RxQueue>, tx: Option<TxQueue>, pool: Mempool) -> Self {
         Self {
             rx,
             tx,
@@ -87,7 +93,8 @@ impl Port for DpdkPort {
 
     #[inline]
     fn rx_burst(&mut self, into: &mut Burst<DpdkFrame>) {
-        self.rx.rx_burst(&mut self.received);
+        let Some(rx) = &mut self.rx else { return };
+        rx.rx_burst(&mut self.received);
         for mut mbuf in self.received.drain(..) {
             let flags = mbuf.rx_flags();
             let rx = RxMeta {
@@ -118,12 +125,11 @@ impl Port for DpdkPort {
 
     #[inline]
     fn tx_burst(&mut self, frames: &mut Burst<DpdkFrame>) {
+        let Some(tx) = &mut self.tx else { return };
         self.sending
             .extend(frames.drain(..).map(|frame| frame.mbuf));
-        self.tx.tx_burst(&mut self.sending);
-        self.counters
-            .tx_rejected_packets
-            .set(self.tx.rejected_packets());
+        tx.tx_burst(&mut self.sending);
+        self.counters.tx_rejected_packets.set(tx.rejected_packets());
         // What was not sent goes back to the caller, in order.
         frames.extend(self.sending.drain(..).map(|mbuf| DpdkFrame {
             mbuf,

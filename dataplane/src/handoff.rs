@@ -144,7 +144,7 @@ impl<F> Crew<F> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
     use super::*;
 
@@ -161,9 +161,8 @@ mod tests {
     }
 
     fn frame(handed: Handed<u32>) -> u32 {
-        match handed {
-            Handed::Arrived { frame, .. } | Handed::Leaving { frame, .. } => frame,
-        }
+        let (Handed::Arrived { frame, .. } | Handed::Leaving { frame, .. }) = handed;
+        frame
     }
 
     #[test]

@@ -79,10 +79,44 @@ pub struct Control {
     sendings_delayed: u64,
     states: Vec<ObjectState>,
     port_facts: Option<PortFacts>,
+    worker_facts: Option<WorkerFacts>,
+    loads: Loads,
 }
 
 /// What the devices say of a port besides what the tables know: driver, link, their own counters.
 pub type PortFacts = Box<dyn Fn(net::PortId) -> show::Row>;
+
+/// What there is to say of a worker besides what it counts: its CPU and queues.
+pub type WorkerFacts = Box<dyn Fn(usize) -> show::Row>;
+
+/// Over how long loads are taken.
+const LOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How busy each worker was lately.
+#[derive(Debug, Default)]
+struct Loads {
+    taken_at: Option<Timestamp>,
+    /// By worker: busy nanoseconds when last looked at, and the share of time since the look before that.
+    by_worker: Vec<(u64, f64)>,
+}
+
+impl Loads {
+    fn look(&mut self, workers: &[Shared], now: Timestamp) {
+        let passed = match self.taken_at {
+            Some(at) if now.since(at) < LOAD_INTERVAL => return,
+            Some(at) => now.since(at).as_secs_f64(),
+            None => f64::INFINITY,
+        };
+        self.taken_at = Some(now);
+        self.by_worker.resize(workers.len(), (0, 0.0));
+        for (worker, (seen, load)) in workers.iter().zip(&mut self.by_worker) {
+            let busy = worker.counters.busy_nanos_total.get();
+            let lately = Duration::from_nanos(busy.saturating_sub(*seen));
+            *load = (lately.as_secs_f64() / passed).min(1.0);
+            *seen = busy;
+        }
+    }
+}
 
 impl Control {
     /// A control side with an empty configuration, and what each worker needs of it.
@@ -120,6 +154,8 @@ impl Control {
             sendings_delayed: 0,
             states: Vec::new(),
             port_facts: None,
+            worker_facts: None,
+            loads: Loads::default(),
         }
     }
 
@@ -174,6 +210,11 @@ impl Control {
         self.port_facts = Some(facts);
     }
 
+    /// Says where to ask for facts of workers.
+    pub fn set_worker_facts(&mut self, facts: WorkerFacts) {
+        self.worker_facts = Some(facts);
+    }
+
     /// How far each object has come.
     pub fn states(&self) -> &[ObjectState] {
         &self.states
@@ -209,6 +250,7 @@ impl Control {
         let lines = self.take_configuration(now);
         self.take_events(now);
         self.send_frames(now);
+        self.loads.look(&self.workers, now);
         self.retired.retain(|tables| Arc::strong_count(tables) > 1);
         lines
     }

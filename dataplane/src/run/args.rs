@@ -37,7 +37,7 @@ pub struct RunArgs {
     )]
     pub ports: Vec<PortArg>,
 
-    /// How many workers poll the ports
+    /// How many workers share the flows, each on a CPU and on queues of its own
     #[arg(long, env = "TMM_WORKERS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: u16,
@@ -83,7 +83,7 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u16).range(1280..=9000))]
     pub port_mtu: Option<u16>,
 
-    /// The most flows tracked
+    /// The most flows tracked, by all workers together
     #[arg(long, env = "TMM_FLOW_CAPACITY", value_name = "N", default_value_t = 262_144,
         value_parser = clap::value_parser!(u32).range(16..=16_777_216))]
     pub flow_capacity: u32,

@@ -2,46 +2,47 @@
 
 pub mod args;
 mod filters;
+mod lanes;
 mod ports;
+mod team;
 
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use config::Limits;
 use config::document::{load, read_path};
 use config::watch::Hub;
-use crossbeam::channel::{Sender, bounded};
-use dpdk::Eal;
 use lb::snat::PortStripe;
 use net::Timestamp;
+use serde_json::json;
 use thiserror::Error;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use vlan::resolver::ResolverConfig;
 
 use crate::control::server::{Server, SocketError};
+use crate::control::show::Row;
 use crate::control::{Control, ControlConfig};
 use crate::dpdk_port::DpdkPort;
+use crate::handoff::Crew;
 use crate::pipeline::PipelineConfig;
+use crate::steer::Steering;
 use crate::verdict::DropReason;
 use crate::worker::{Shared, Worker};
 
+use args::LogFormat;
 pub use args::RunArgs;
-use args::{Idle, LogFormat};
 use ports::Ports;
+use team::{Member, Team, Terms};
 
 /// How long the control thread sleeps at most: what workers tell it waits this long.
 const CONTROL_TURN: Duration = Duration::from_millis(1);
 /// How often links are looked at.
 const LINK_INTERVAL: Duration = Duration::from_secs(1);
-/// Idle turns before a worker begins to sleep, and how long it then sleeps.
-const IDLE_TURNS: u32 = 2_000;
-const IDLE_SLEEP: Duration = Duration::from_micros(20);
 /// Changes of the configuration within this time are taken up together.
 const CONFIG_BATCH: Duration = Duration::from_millis(10);
 
@@ -120,13 +121,6 @@ pub fn init_logging(filter: &str, format: LogFormat) -> Result<(), RunError> {
 /// Errors: why the start failed; nothing is left behind then.
 pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let started = Instant::now();
-    if args.workers > 1 {
-        return Err(RunError::Usage(
-            "--workers: more than one worker is not supported yet; start one tmm for each \
-             port pair, or use --workers 1"
-                .to_owned(),
-        ));
-    }
     check_memory(args.flow_capacity)?;
     // Seen from here on, so that a stop during the start is not lost.
     let stop = Arc::new(AtomicBool::new(false));
@@ -143,57 +137,54 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         Some(path) => Some(Server::open(path, args.config_socket_mode.0)?),
         None => None,
     };
-    let (mut ports, queues) = ports::open(args)?;
+    let steering = Arc::new(Steering::new(args.workers, seed));
+    let (mut ports, queues) = ports::open(args, &steering)?;
     let eal = ports.eal();
     let (replica, source) = args.replica();
     let control_config = ControlConfig {
         replica,
         ports: ports.infos(),
         default_mtu: args.default_mtu,
-        workers: 1,
+        workers: args.workers,
         resolver: ResolverConfig {
             seed,
             ..ResolverConfig::default()
         },
         batch: CONFIG_BATCH,
     };
-    let (mut control, shared) = Control::with_one_worker(&control_config, hub);
-    // Published before the worker starts, so that not one frame meets an empty configuration.
+    let mut control = Control::new(&control_config, hub);
+    // Published before the workers start, so that not one frame meets an empty configuration.
     control.poll(Timestamp::ZERO);
     for state in control.states() {
         if state.reason() != "Programmed" {
             warn!(object = %state.key.path(), reason = state.reason(), "{}", state.message());
         }
     }
-    let pipeline = PipelineConfig {
-        worker: 0,
-        stripe: PortStripe::whole(),
-        flow_capacity: usize::try_from(args.flow_capacity).unwrap_or(usize::MAX),
-        seed,
-        hugetlb: args.hugepages != args::Hugepages::Never,
-    };
-    let worker = Worker::new(&pipeline, queues, shared);
-    let cpu = args.cpus.as_ref().and_then(|list| list.0.first().copied());
-    let (running, runs) = bounded(1);
-    let worker = spawn_worker(
-        worker,
-        &eal,
-        cpu,
-        args.idle,
+    let stop_all = Arc::clone(&stop);
+    let cpus = team::places(args.cpus.as_ref(), args.workers);
+    let terms = Terms {
+        idle: args.idle,
         started,
-        Arc::clone(&stop),
-        running,
-    )?;
-    if runs.recv().is_err() {
-        // It ended before its first turn, and says why.
-        return worker.join().unwrap_or_else(|_| Err(worker_lost()));
-    }
+        stop: Arc::clone(&stop),
+        cpus: cpus.clone(),
+    };
+    let members = members(args, seed, &steering, &control, &ports, queues);
+    let team = Team::start(members, &eal, &terms)?;
     ports.follow(&control.tables());
     let ports = Rc::new(RefCell::new(ports));
     let facts = Rc::clone(&ports);
     control.set_port_facts(Box::new(move |port| facts.borrow().facts(port)));
+    let facts = Rc::clone(&ports);
+    control.set_worker_facts(Box::new(move |worker| {
+        let mut row = Row::new();
+        let number = u16::try_from(worker).unwrap_or(u16::MAX);
+        row.insert("cpu".to_owned(), json!(cpus.get(worker).copied().flatten()));
+        row.insert("queues".to_owned(), json!(facts.borrow().queues_of(number)));
+        row
+    }));
     info!(
         ports = args.ports.len(),
+        workers = args.workers,
         replica,
         replica_is = source.text(),
         hugepages = eal.uses_hugepages(),
@@ -201,22 +192,14 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         after_ms = started.elapsed().as_millis(),
         "tmm is ready"
     );
-    control_loop(
-        &mut control,
-        server.as_mut(),
-        &ports,
-        started,
-        &stop,
-        &worker,
-    );
+    control_loop(&mut control, server.as_mut(), &ports, started, &stop, &team);
     info!("stopping");
-    let outcome = worker.join();
+    // One that ended by itself takes the others along.
+    stop_all.store(true, Ordering::Relaxed);
+    let outcome = team.join();
     // The control side holds the facts of the ports; the socket goes with the server.
     drop(server);
     drop(control);
-    let Ok(outcome) = outcome else {
-        return Err(worker_lost());
-    };
     outcome?;
     drop(eal);
     if let Some(ports) = Rc::into_inner(ports) {
@@ -232,11 +215,11 @@ fn control_loop(
     ports: &RefCell<Ports>,
     started: Instant,
     stop: &AtomicBool,
-    worker: &JoinHandle<Result<(), RunError>>,
+    team: &Team,
 ) {
     let mut links_seen: Option<Instant> = None;
     while !stop.load(Ordering::Relaxed) {
-        if worker.is_finished() {
+        if team.is_short() {
             return;
         }
         let now = clock(started);
@@ -267,45 +250,38 @@ fn bad_checksums(control: &Control) -> u64 {
     control.workers().iter().map(dropped).sum()
 }
 
-fn spawn_worker(
-    mut worker: Worker<DpdkPort>,
-    eal: &Eal,
-    cpu: Option<usize>,
-    idle: Idle,
-    started: Instant,
-    stop: Arc<AtomicBool>,
-    running: Sender<()>,
-) -> Result<JoinHandle<Result<(), RunError>>, RunError> {
-    let eal = eal.clone();
-    std::thread::Builder::new()
-        .name("worker-0".to_owned())
-        .spawn(move || {
-            if let Some(cpu) = cpu {
-                dpdk::pin_to_cpu(cpu)?;
+/// The workers, each with its queues and its place among the others.
+fn members(
+    args: &RunArgs,
+    seed: u64,
+    steering: &Arc<Steering>,
+    control: &Control,
+    ports: &Ports,
+    queues: Vec<Vec<DpdkPort>>,
+) -> Vec<Member> {
+    let crews = Crew::assemble(steering, |worker| ports.senders(worker));
+    // Flows are shared out evenly, so the table is.
+    let flow_capacity = args.flow_capacity.div_ceil(u32::from(args.workers));
+    let numbered = (0..args.workers).zip(queues).zip(crews);
+    numbered
+        .zip(control.workers())
+        .map(|(((number, queues), crew), shared)| {
+            let pipeline = PipelineConfig {
+                worker: number,
+                stripe: PortStripe::whole(),
+                flow_capacity: usize::try_from(flow_capacity).unwrap_or(usize::MAX),
+                seed: seed.wrapping_add(u64::from(number)),
+                hugetlb: args.hugepages != args::Hugepages::Never,
+            };
+            let counters = Arc::clone(&shared.counters);
+            let worker = Worker::new(&pipeline, queues, shared.clone());
+            if args.workers > 1 {
+                (worker.with_crew(crew), counters)
+            } else {
+                (worker, counters)
             }
-            let guard = eal.register_thread()?;
-            debug!(lcore = guard.lcore_id(), "worker runs");
-            let _ = running.send(());
-            let mut idle_turns = 0u32;
-            while !stop.load(Ordering::Relaxed) {
-                if worker.turn(clock(started)) > 0 {
-                    idle_turns = 0;
-                } else if idle == Idle::Sleep {
-                    idle_turns = idle_turns.saturating_add(1);
-                    if idle_turns > IDLE_TURNS {
-                        std::thread::sleep(IDLE_SLEEP);
-                    }
-                }
-            }
-            // Mbufs go back while this thread is still known to DPDK.
-            drop(worker);
-            drop(guard);
-            Ok(())
         })
-        .map_err(|source| RunError::Io {
-            what: "start a worker thread",
-            source,
-        })
+        .collect()
 }
 
 /// Refuses a flow table that memory has no room for, instead of being ended by the kernel later.
@@ -328,10 +304,6 @@ fn check_memory(flow_capacity: u32) -> Result<(), RunError> {
         ))),
         _ => Ok(()),
     }
-}
-
-fn worker_lost() -> RunError {
-    RunError::Usage("a worker ended unexpectedly".to_owned())
 }
 
 fn clock(started: Instant) -> Timestamp {

@@ -3,24 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use config::SpreadHash;
 use dpdk::{
     Eal, EalConfig, EthPort, HugePages, LogLevel, MemifRole, Mempool, MempoolConfig, Offloads,
-    PortConfig, PortSpec, VdevOptions,
+    PortConfig, PortSpec, Rss, RssTable, VdevOptions,
 };
 use net::PortId;
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::RunError;
 use super::args::{Hugepages, PortArg, RunArgs};
 use super::filters::{Filter, Wanted};
+use super::lanes::{Lanes, Spreading};
 use crate::control::show::Row;
 use crate::dpdk_port::{DpdkPort, QueueCounters};
+use crate::handoff;
+use crate::steer::Steering;
 use crate::tables::{PortInfo, Tables};
 
 /// Frames a queue holds in each direction.
 const DESCRIPTORS: u16 = 1024;
-/// Mbufs for bursts under way, frames that wait for neighbours, and caches, beside the queues'.
+/// Mbufs for a worker's bursts under way, frames that wait for neighbours, and caches, beside the queues'.
 const SPARE_MBUFS: u32 = 2048;
 /// Memory DPDK needs beside the mempool, MiB.
 const EAL_MIB: u64 = 48;
@@ -31,7 +35,10 @@ pub struct Ports {
     infos: Vec<PortInfo>,
     links: Vec<Option<bool>>,
     filters: Vec<Filter>,
-    queues: Vec<Arc<QueueCounters>>,
+    /// By port, then worker.
+    queues: Vec<Vec<Arc<QueueCounters>>>,
+    lanes: Vec<Lanes>,
+    workers: u16,
     /// The generation of the tables that the filters follow.
     followed: Option<u64>,
     promiscuous: bool,
@@ -40,8 +47,9 @@ pub struct Ports {
     eal: Eal,
 }
 
-/// Starts DPDK and opens the ports; gives the queues for the one worker.
-pub fn open(args: &RunArgs) -> Result<(Ports, Vec<DpdkPort>), RunError> {
+/// Starts DPDK and opens the ports; gives the queues of each worker, by worker and port.
+pub fn open(args: &RunArgs, steering: &Steering) -> Result<(Ports, Vec<Vec<DpdkPort>>), RunError> {
+    let workers = steering.workers();
     let specs = in_order(&args.ports)?;
     let mtu = args
         .port_mtu
@@ -54,15 +62,17 @@ pub fn open(args: &RunArgs) -> Result<(Ports, Vec<DpdkPort>), RunError> {
         .unwrap_or(2048);
     let held: u32 = specs
         .iter()
-        .map(|s| s.held_mbufs(1, DESCRIPTORS, DESCRIPTORS))
+        .map(|s| s.held_mbufs(workers, DESCRIPTORS, DESCRIPTORS))
         .sum();
+    let spare = SPARE_MBUFS * u32::from(workers)
+        + u32::try_from(handoff::frames_at_most(workers)).unwrap_or(u32::MAX);
     let pool_config = MempoolConfig {
         data_room,
         // One less than a power of two wastes the least memory.
         ..MempoolConfig::new(
             "tmm",
             args.mbufs
-                .unwrap_or_else(|| (held + SPARE_MBUFS).next_power_of_two() - 1),
+                .unwrap_or_else(|| (held + spare).next_power_of_two() - 1),
         )
     };
     let memory_mib = pool_config.memory_bytes().div_ceil(1 << 20) + EAL_MIB;
@@ -99,23 +109,27 @@ pub fn open(args: &RunArgs) -> Result<(Ports, Vec<DpdkPort>), RunError> {
         links: Vec::new(),
         filters: Vec::new(),
         queues: Vec::new(),
+        lanes: Vec::new(),
+        workers,
         followed: None,
         promiscuous: args.promiscuous,
         checksums_explained: false,
         pool,
         eal,
     };
-    let mut queues = Vec::new();
+    let mut queues: Vec<Vec<DpdkPort>> = (0..workers).map(|_| Vec::new()).collect();
     for (index, spec) in specs.iter().enumerate() {
         let id = PortId(u8::try_from(index).unwrap_or(u8::MAX));
-        let queue = opened
-            .open_port(id, spec, mtu)
+        let lanes = opened
+            .open_port(id, spec, mtu, steering)
             .map_err(|source| RunError::Port {
                 port: id.to_string(),
                 hint: hint(spec, &source),
                 source: Box::new(source),
             })?;
-        queues.push(queue);
+        for (worker, port) in queues.iter_mut().zip(lanes) {
+            worker.push(port);
+        }
     }
     Ok((opened, queues))
 }
@@ -212,26 +226,24 @@ impl Ports {
         id: PortId,
         spec: &PortSpec,
         mtu: u16,
-    ) -> Result<DpdkPort, dpdk::Error> {
-        let device = self.eal.attach(spec, &VdevOptions { mtu, queues: 1 })?;
-        let wanted = Offloads::VLAN_INSERT
-            | Offloads::VLAN_STRIP
-            | Offloads::VLAN_FILTER
-            | Offloads::RX_IPV4_CHECKSUM
-            | Offloads::RX_TCP_CHECKSUM
-            | Offloads::RX_UDP_CHECKSUM;
-        let config = PortConfig {
-            rx_desc: DESCRIPTORS,
-            tx_desc: DESCRIPTORS,
-            mtu,
-            promiscuous: self.promiscuous,
-            offloads: wanted,
-            ..PortConfig::default()
+        steering: &Steering,
+    ) -> Result<Vec<DpdkPort>, dpdk::Error> {
+        let mut port = match self.start_port(spec, mtu, self.workers, steering) {
+            // Some interfaces have no more queues, and their drivers do not say so before.
+            Err(error) if self.workers > 1 => {
+                debug!(port = %id, %error, "tried again with one queue");
+                self.start_port(spec, mtu, 1, steering)?
+            }
+            started => started?,
         };
-        let mut port = EthPort::configure(device, &config, &self.pool)?;
-        port.start()?;
-        let (mut rx, mut tx) = port.split()?;
-        let (rx, tx) = (rx.pop(), tx.pop());
+        let (rx, tx) = port.split()?;
+        let count = |queues: usize| u16::try_from(queues).unwrap_or(u16::MAX);
+        let lanes = Lanes::new(
+            u16::from(id.0),
+            self.workers,
+            count(rx.len()),
+            count(tx.len()),
+        );
         let info = PortInfo {
             id,
             mac: port.mac()?,
@@ -249,29 +261,96 @@ impl Ports {
             );
         }
         let offloads: Vec<&str> = port.offloads().names().collect();
+        let spreading = spreading(&port, self.workers);
         info!(
             port = %id,
             device = %spec,
             driver = port.driver_name(),
             mac = %info.mac,
             mtu = info.mtu,
+            rx_queues = rx.len(),
+            tx_queues = tx.len(),
             offloads = %offloads.join(","),
             "port open"
         );
-        let queue = match (rx, tx) {
-            (Some(rx), Some(tx)) => DpdkPort::new(rx, tx, self.pool.clone()),
-            _ => {
-                return Err(dpdk::Error::BadConfig(format!(
-                    "the port {spec} has no queue"
-                )));
-            }
+        if self.workers > 1 {
+            info!(port = %id, spreading = spreading.label(), "{}", spreading.text());
+        }
+        let (mut rx, mut tx) = (by_number(rx), by_number(tx));
+        let mut take = |worker: usize| {
+            let queue = |lane: &[Option<u16>]| lane.get(worker).copied().flatten();
+            DpdkPort::with_queues(
+                queue(&lanes.rx).and_then(|queue| rx.remove(&queue)),
+                queue(&lanes.tx).and_then(|queue| tx.remove(&queue)),
+                self.pool.clone(),
+            )
         };
+        let queues: Vec<DpdkPort> = (0..usize::from(self.workers)).map(&mut take).collect();
         self.devices.push(port);
         self.infos.push(info);
         self.links.push(None);
         self.filters.push(Filter::default());
-        self.queues.push(queue.counters());
-        Ok(queue)
+        self.queues
+            .push(queues.iter().map(DpdkPort::counters).collect());
+        self.lanes.push(lanes);
+        Ok(queues)
+    }
+
+    /// A started port with as many queues as the device has, up to `queues` each way.
+    fn start_port(
+        &self,
+        spec: &PortSpec,
+        mtu: u16,
+        queues: u16,
+        steering: &Steering,
+    ) -> Result<EthPort, dpdk::Error> {
+        let device = self.eal.attach(spec, &VdevOptions { mtu, queues })?;
+        let device_info = device.info()?;
+        let rx_queues = queues.min(device_info.max_rx_queues).max(1);
+        let wanted = Offloads::VLAN_INSERT
+            | Offloads::VLAN_STRIP
+            | Offloads::VLAN_FILTER
+            | Offloads::RX_IPV4_CHECKSUM
+            | Offloads::RX_TCP_CHECKSUM
+            | Offloads::RX_UDP_CHECKSUM;
+        let queue_of = |worker: &u16| worker % rx_queues;
+        let config = PortConfig {
+            rx_queues,
+            tx_queues: queues.min(device_info.max_tx_queues).max(1),
+            rx_desc: DESCRIPTORS,
+            tx_desc: DESCRIPTORS,
+            mtu,
+            promiscuous: self.promiscuous,
+            offloads: wanted,
+            rss_table: Some(RssTable {
+                key: *steering.key(),
+                queues: steering.spread().iter().map(queue_of).collect(),
+            }),
+            ..PortConfig::default()
+        };
+        let mut port = EthPort::configure(device, &config, &self.pool)?;
+        port.start()?;
+        Ok(port)
+    }
+
+    /// The workers that frames leave by, by port, from `worker`.
+    pub fn senders(&self, worker: u16) -> Vec<u16> {
+        let sender = |lanes: &Lanes| lanes.senders.get(usize::from(worker)).copied();
+        let senders = self.lanes.iter().map(sender);
+        senders.map(|sender| sender.unwrap_or(worker)).collect()
+    }
+
+    /// The receive queues that a worker polls, such as `1.1:0,1.2:0`.
+    pub fn queues_of(&self, worker: u16) -> String {
+        let polled = self
+            .infos
+            .iter()
+            .zip(&self.lanes)
+            .filter_map(|(info, lanes)| {
+                let queue = lanes.rx.get(usize::from(worker)).copied().flatten()?;
+                Some(format!("{}:{queue}", info.id))
+            });
+        polled.collect::<Vec<_>>().join(",")
     }
 
     /// DPDK.
@@ -307,14 +386,27 @@ impl Ports {
             row.insert("txErrors".to_owned(), json!(stats.tx_error_packets));
             row.insert("rxNoBuffer".to_owned(), json!(stats.rx_nombuf_total));
         }
-        if let Some(queue) = self.queues.get(usize::from(id.0)) {
+        row.insert(
+            "queues".to_owned(),
+            json!(format!(
+                "{}/{}",
+                port.config().rx_queues,
+                port.config().tx_queues
+            )),
+        );
+        row.insert(
+            "spreading".to_owned(),
+            json!(spreading(port, self.workers).label()),
+        );
+        if let Some(queues) = self.queues.get(usize::from(id.0)) {
+            let sum = |get: fn(&QueueCounters) -> u64| queues.iter().map(|c| get(c)).sum::<u64>();
             row.insert(
                 "rxSegmented".to_owned(),
-                json!(queue.rx_segmented_packets.get()),
+                json!(sum(|c| c.rx_segmented_packets.get())),
             );
             row.insert(
                 "txRejected".to_owned(),
-                json!(queue.tx_rejected_packets.get()),
+                json!(sum(|c| c.tx_rejected_packets.get())),
             );
         }
         row
@@ -330,6 +422,20 @@ impl Ports {
         for ((device, info), filter) in ports.zip(&mut self.filters) {
             let wanted = Wanted::of(&tables.vlans, info);
             filter.follow(info.id, device, &wanted, self.promiscuous);
+            if self.workers > 1 {
+                let rss = wanted_rss(tables, info.id);
+                let before = device.rss();
+                match device.set_rss(rss) {
+                    Ok(now) if now != before => {
+                        let spreading = spreading(device, self.workers);
+                        info!(port = %info.id, spreading = spreading.label(), "{}", spreading.text());
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        debug!(port = %info.id, %error, "cmp_hash stays with the workers");
+                    }
+                }
+            }
         }
     }
 
@@ -405,12 +511,45 @@ impl Ports {
     }
 }
 
+/// What the `cmp_hash` of the VLANs on a port asks of its device, if they agree.
+fn wanted_rss(tables: &Tables, port: PortId) -> Rss {
+    let vlans = tables.vlans.iter();
+    let mut hashes = vlans
+        .filter(|vlan| vlan.ports.contains(&port))
+        .map(|vlan| tables.spread.of_vlan(vlan.index));
+    let first = hashes.next().unwrap_or_default();
+    match first {
+        _ if hashes.any(|hash| hash != first) => Rss::FiveTuple,
+        SpreadHash::Default => Rss::FiveTuple,
+        SpreadHash::SrcAddr => Rss::SourceOnly,
+        SpreadHash::DstAddr => Rss::DestinationOnly,
+    }
+}
+
+/// How packets come from a port to their workers.
+fn spreading(port: &EthPort, workers: u16) -> Spreading {
+    match port.rss() {
+        _ if workers == 1 => Spreading::OneWorker,
+        _ if port.config().rx_queues < workers => Spreading::FewQueues,
+        _ if port.spreads_as_told() => Spreading::AsTold,
+        Rss::SourceOnly | Rss::DestinationOnly => Spreading::ByAddress,
+        _ => Spreading::OwnWay,
+    }
+}
+
+/// Queues by their number.
+fn by_number<Q>(queues: Vec<Q>) -> BTreeMap<u16, Q> {
+    (0..).zip(queues).collect()
+}
+
 /// Buffers a port may keep when it closes, which is a shortcoming of one driver.
 fn lost_mbufs(port: &EthPort) -> u32 {
     let spec = port.device().spec();
     match spec {
         // The fill ring is lent out whole before the first frame, and as much again on the way.
-        PortSpec::AfXdp(_) => 2 * spec.held_mbufs(1, DESCRIPTORS, DESCRIPTORS),
+        PortSpec::AfXdp(_) => {
+            2 * spec.held_mbufs(port.config().rx_queues, DESCRIPTORS, DESCRIPTORS)
+        }
         _ => 0,
     }
 }

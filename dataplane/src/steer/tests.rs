@@ -27,7 +27,7 @@ fn server(destination: &str, snat: Snat) -> VirtualServer {
         pool: ids.pool("a"),
         method: Method::RoundRobin,
         snat,
-        idle_timeout: Duration::from_secs(300),
+        idle_timeout: Duration::from_mins(5),
         down_action: DownAction::None,
     }
 }

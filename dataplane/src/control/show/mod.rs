@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::Control;
 use crate::command::{FlowFilter, FlowRow};
-use crate::counters::{Counter, ServiceTotals, WorkerCounters};
+use crate::counters::{Counter, PortCounters, ServiceTotals, WorkerCounters};
 use crate::verdict::{Answer, DropReason, FlowStep};
 use filter::{filter_rows, flow_filter};
 
@@ -35,7 +35,10 @@ pub const TABLES: &[(&str, &str)] = &[
         "drops",
         "dropped frames by reason; also answers and forwarded frames",
     ),
-    ("workers", "workers: turns, flows, lost events"),
+    (
+        "workers",
+        "workers: CPU, queues, load, packets, handoffs, flows, lost events",
+    ),
     (
         "resolver",
         "what was done to find neighbours and to announce addresses",
@@ -101,7 +104,7 @@ impl Control {
         let mut rows = Vec::new();
         for port in self.surroundings.ports.iter() {
             let index = usize::from(port.id.0);
-            let sum = |get: fn(&crate::counters::PortCounters) -> &Counter| -> u64 {
+            let sum = |get: fn(&PortCounters) -> &Counter| -> u64 {
                 let cells = self
                     .workers
                     .iter()
@@ -327,8 +330,20 @@ impl Control {
         let mut rows = Vec::new();
         for (number, worker) in self.workers.iter().enumerate() {
             let c = &worker.counters;
-            rows.push(row! {
-                "worker": number,
+            let sum = |get: fn(&PortCounters) -> &Counter| -> u64 {
+                c.ports.iter().map(|port| get(port).get()).sum()
+            };
+            let mut row = row! { "worker": number };
+            if let Some(facts) = &self.worker_facts {
+                row.extend(facts(number));
+            }
+            let load = self.loads.by_worker.get(number);
+            row.extend(row! {
+                "loadPercent": load.map_or(0, |(_, load)| percent(*load)),
+                "rxPackets": sum(|port| &port.rx.packets),
+                "txPackets": sum(|port| &port.tx.packets),
+                "handoffsIn": c.handoffs_in_packets.get(),
+                "handoffsOut": c.handoffs_out_packets.get(),
                 "generation": c.generation.get(),
                 "flows": c.flows.get(),
                 "flowsOpened": c.flows_opened_total.get(),
@@ -340,6 +355,7 @@ impl Control {
                 "originatedPackets": c.originated_packets.get(),
                 "eventsLost": c.events_lost_total.get(),
             });
+            rows.push(row);
         }
         rows
     }
@@ -515,6 +531,16 @@ fn service_row(totals: ServiceTotals) -> Row {
         "replyPackets": totals.reply_packets,
         "replyBytes": totals.reply_bytes,
     }
+}
+
+/// A share of one in whole percents.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 0 and 100"
+)]
+fn percent(share: f64) -> u8 {
+    (share.clamp(0.0, 1.0) * 100.0).round() as u8
 }
 
 fn sort(rows: &mut [Row], columns: &[&str]) {

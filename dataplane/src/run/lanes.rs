@@ -1,0 +1,149 @@
+//! Which queues of a port each worker has, and by whom it sends where it has none.
+
+/// The queues of one port, by worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lanes {
+    /// The receive queue of each worker that polls one.
+    pub rx: Vec<Option<u16>>,
+    /// The transmit queue of each worker that has one.
+    pub tx: Vec<Option<u16>>,
+    /// The worker that each one sends by: itself if it can.
+    pub senders: Vec<u16>,
+}
+
+impl Lanes {
+    /// For port number `port` with so many queues, at least one each way and not more than workers. With
+    /// one for each worker, queue and worker have the same number. Fewer fall to workers in turn,
+    /// beginning with another at each port: of two ports with one queue, each has a worker of its own.
+    pub fn new(port: u16, workers: u16, rx_queues: u16, tx_queues: u16) -> Self {
+        let (workers, rx_queues, tx_queues) = (workers.max(1), rx_queues.max(1), tx_queues.max(1));
+        let owner = |queues: u16, queue: u16| {
+            if queues >= workers {
+                queue
+            } else {
+                (port % workers + queue) % workers
+            }
+        };
+        let given = |queues: u16| {
+            let mut given = vec![None; usize::from(workers)];
+            for queue in 0..queues.min(workers) {
+                if let Some(slot) = given.get_mut(usize::from(owner(queues, queue))) {
+                    *slot = Some(queue);
+                }
+            }
+            given
+        };
+        let tx = given(tx_queues);
+        let senders = (0..workers)
+            .zip(&tx)
+            .map(|(worker, queue)| match queue {
+                Some(_) => worker,
+                // Spread over those who can.
+                None => owner(tx_queues, worker % tx_queues),
+            })
+            .collect();
+        Self {
+            rx: given(rx_queues),
+            tx,
+            senders,
+        }
+    }
+}
+
+/// How packets come to their workers at a port, for the log and the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spreading {
+    /// There is but one worker.
+    OneWorker,
+    /// The card spreads by the hash and the table it was told: packets of translated flows come in at their
+    /// worker in both directions.
+    AsTold,
+    /// The card spreads by one address, as `cmp_hash` wants it.
+    ByAddress,
+    /// The device has a queue for each worker and spreads in its own way.
+    OwnWay,
+    /// The device has fewer receive queues than there are workers.
+    FewQueues,
+}
+
+impl Spreading {
+    /// Name for scripts.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::OneWorker => "one-worker",
+            Self::AsTold => "rss",
+            Self::ByAddress => "rss-address",
+            Self::OwnWay => "queues",
+            Self::FewQueues => "few-queues",
+        }
+    }
+
+    /// For the log.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::OneWorker => "one worker takes all",
+            Self::AsTold => {
+                "the card brings packets to their workers (RSS with our key and table); what is not \
+                 translated is handed over where need be"
+            }
+            Self::ByAddress => {
+                "the card spreads by one address (cmp_hash); workers hand over what is another's"
+            }
+            Self::OwnWay => {
+                "the device spreads over one queue for each worker in its own way; workers hand over \
+                 what is another's"
+            }
+            Self::FewQueues => {
+                "the device has fewer queues than there are workers; those that poll it hand over \
+                 what is another's"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_enough_queues_each_worker_has_its_own() {
+        for port in 0..5 {
+            let lanes = Lanes::new(port, 3, 3, 3);
+            assert_eq!(lanes.rx, [Some(0), Some(1), Some(2)]);
+            assert_eq!(lanes.tx, lanes.rx);
+            assert_eq!(lanes.senders, [0, 1, 2]);
+        }
+    }
+
+    #[test]
+    fn ports_of_one_queue_are_dealt_out_to_workers() {
+        let first = Lanes::new(0, 2, 1, 1);
+        assert_eq!((first.rx, first.senders), (vec![Some(0), None], vec![0, 0]));
+        let second = Lanes::new(1, 2, 1, 1);
+        assert_eq!(second.rx, [None, Some(0)]);
+        assert_eq!(second.senders, [1, 1]);
+    }
+
+    #[test]
+    fn queues_are_used_once_and_who_has_none_sends_by_one_who_has() {
+        for port in 0..70 {
+            for workers in 1..=9u16 {
+                for (rx_queues, tx_queues) in (1..=9).flat_map(|rx| (1..=9).map(move |tx| (rx, tx)))
+                {
+                    let lanes = Lanes::new(port, workers, rx_queues, tx_queues);
+                    for (lane, queues) in [(&lanes.rx, rx_queues), (&lanes.tx, tx_queues)] {
+                        let mut used: Vec<u16> = lane.iter().flatten().copied().collect();
+                        used.sort_unstable();
+                        let all: Vec<u16> = (0..queues.min(workers)).collect();
+                        assert_eq!(used, all, "{port} {workers} {rx_queues} {tx_queues}");
+                    }
+                    for (worker, sender) in lanes.senders.iter().enumerate() {
+                        assert!(lanes.tx[usize::from(*sender)].is_some());
+                        let own = lanes.tx[worker].is_some();
+                        assert!(!own || usize::from(*sender) == worker);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The threads of the workers: where they run, how they start and how they end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Sender, bounded};
+use dpdk::Eal;
+use tracing::{debug, warn};
+
+use super::args::{CpuList, Idle};
+use super::{RunError, clock};
+use crate::counters::WorkerCounters;
+use crate::dpdk_port::DpdkPort;
+use crate::worker::Worker;
+
+/// Idle turns before a worker begins to sleep, and how long it then sleeps.
+const IDLE_TURNS: u32 = 2_000;
+const IDLE_SLEEP: Duration = Duration::from_micros(20);
+
+/// A worker and what it counts.
+pub type Member = (Worker<DpdkPort>, Arc<WorkerCounters>);
+
+/// How workers run.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// What they do when there is nothing to do.
+    pub idle: Idle,
+    /// The clock's zero.
+    pub started: Instant,
+    /// Set when all are to end.
+    pub stop: Arc<AtomicBool>,
+    /// The CPU of each, by worker; those without one go where the kernel puts them.
+    pub cpus: Vec<Option<usize>>,
+}
+
+/// The running workers.
+#[derive(Debug)]
+pub struct Team(Vec<JoinHandle<Result<(), RunError>>>);
+
+impl Team {
+    /// Starts all of them, and waits until each has begun.
+    ///
+    /// Errors: why one could not; the others have ended by then.
+    pub fn start(members: Vec<Member>, eal: &Eal, terms: &Terms) -> Result<Self, RunError> {
+        let (begun, begins) = bounded(members.len());
+        let expected = members.len();
+        let mut team = Self(Vec::with_capacity(expected));
+        for (number, member) in members.into_iter().enumerate() {
+            match spawn(number, member, eal, terms, begun.clone()) {
+                Ok(thread) => team.0.push(thread),
+                Err(error) => {
+                    terms.stop.store(true, Ordering::Relaxed);
+                    let _ = team.join();
+                    return Err(error);
+                }
+            }
+        }
+        drop(begun);
+        if begins.iter().take(expected).count() < expected {
+            // One ended before its first turn, and says why.
+            terms.stop.store(true, Ordering::Relaxed);
+            return Err(team.join().err().unwrap_or_else(lost));
+        }
+        Ok(team)
+    }
+
+    /// Whether one has ended.
+    pub fn is_short(&self) -> bool {
+        self.0.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Waits until all have ended.
+    ///
+    /// Errors: the first that one ended with.
+    pub fn join(self) -> Result<(), RunError> {
+        let ended: Vec<_> = self.0.into_iter().map(JoinHandle::join).collect();
+        ended
+            .into_iter()
+            .try_for_each(|outcome| outcome.unwrap_or_else(|_| Err(lost())))
+    }
+}
+
+fn lost() -> RunError {
+    RunError::Usage("a worker ended unexpectedly".to_owned())
+}
+
+fn spawn(
+    number: usize,
+    (mut worker, counters): Member,
+    eal: &Eal,
+    terms: &Terms,
+    begun: Sender<()>,
+) -> Result<JoinHandle<Result<(), RunError>>, RunError> {
+    let (eal, terms) = (eal.clone(), terms.clone());
+    std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            if let Some(cpu) = terms.cpus.get(number).copied().flatten() {
+                dpdk::pin_to_cpu(cpu)?;
+            }
+            let guard = eal.register_thread()?;
+            debug!(worker = number, lcore = guard.lcore_id(), "worker runs");
+            let _ = begun.send(());
+            drop(begun);
+            let (mut idle_turns, mut busy_since) = (0u32, None);
+            while !terms.stop.load(Ordering::Relaxed) {
+                let now = clock(terms.started);
+                // The clock is read once per turn: a turn lasts until the next one begins.
+                if let Some(since) = busy_since.take() {
+                    let nanos = now.since(since).as_nanos();
+                    let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+                    counters.busy_nanos_total.add(nanos);
+                }
+                if worker.turn(now) > 0 {
+                    idle_turns = 0;
+                    busy_since = Some(now);
+                } else if terms.idle == Idle::Sleep {
+                    idle_turns = idle_turns.saturating_add(1);
+                    if idle_turns > IDLE_TURNS {
+                        std::thread::sleep(IDLE_SLEEP);
+                    }
+                }
+            }
+            // Mbufs go back while this thread is still known to DPDK.
+            drop(worker);
+            drop(guard);
+            Ok(())
+        })
+        .map_err(|source| RunError::Io {
+            what: "start a worker thread",
+            source,
+        })
+}
+
+/// The CPU of each of `workers` workers: in the order of the list, and round again if it is too
+/// short. Says what will be slow about it.
+pub fn places(list: Option<&CpuList>, workers: u16) -> Vec<Option<usize>> {
+    let cpus: &[usize] = list.map_or(&[], |list| &list.0);
+    let available = match cpus.len() {
+        0 => std::thread::available_parallelism().map_or(usize::MAX, std::num::NonZero::get),
+        given => given,
+    };
+    if available < usize::from(workers) {
+        warn!(
+            workers,
+            cpus = available,
+            "fewer CPUs than workers: workers that share one are slower than fewer workers would be"
+        );
+    }
+    let mut round = cpus.iter().copied().cycle();
+    (0..workers).map(|_| round.next()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_take_the_cpus_in_their_order_and_share_what_is_too_few() {
+        let list = CpuList(vec![4, 2]);
+        assert_eq!(places(Some(&list), 1), [Some(4)]);
+        assert_eq!(places(Some(&list), 3), [Some(4), Some(2), Some(4)]);
+        assert_eq!(places(None, 2), [None, None]);
+    }
+}
