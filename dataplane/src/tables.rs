@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use net::{Addr, MacAddr, PortId, VlanIndex};
+use net::header::ethertype;
+use net::{Addr, EthernetHeader, MacAddr, PortId, VlanIndex};
+use vlan::Vlan;
 
 use crate::counters::ServiceStats;
 use crate::egress::{Egress, Links, Stations};
@@ -37,6 +39,8 @@ pub struct Tables {
     pub stations: Stations,
     /// How the ports of each VLAN belong together, by [`VlanIndex`].
     pub egress: Vec<Option<Egress>>,
+    /// What frames leaving by each VLAN have in common, by [`VlanIndex`].
+    pub exits: Vec<Option<Exit>>,
     /// VLANs and their self IPs.
     pub vlans: vlan::Table,
     /// Addresses that are answered for.
@@ -55,6 +59,39 @@ pub struct Tables {
     pub virtual_server_stats: Vec<Arc<ServiceStats>>,
     /// By member id.
     pub member_stats: Vec<Arc<ServiceStats>>,
+}
+
+/// What all frames that leave by a VLAN have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Exit {
+    /// The port, if the VLAN has but one.
+    pub single: Option<PortId>,
+    /// Largest IP packet, octets.
+    pub mtu: usize,
+    /// Ethernet headers: without and with the tag left to the device, for IPv4 and IPv6.
+    headers: [[EthernetHeader; 2]; 2],
+}
+
+impl Exit {
+    /// For a VLAN whose ports belong together as `egress` says.
+    pub fn new(vlan: &Vlan, egress: Option<&Egress>) -> Self {
+        let header = |kind, insert| EthernetHeader::new(vlan.mac, vlan.encap, kind, insert);
+        let kinds = [ethertype::IPV4, ethertype::IPV6];
+        Self {
+            single: match egress {
+                Some(Egress::Single(port)) => Some(*port),
+                _ => None,
+            },
+            mtu: usize::from(vlan.mtu),
+            headers: [false, true].map(|insert| kinds.map(|kind| header(kind, insert))),
+        }
+    }
+
+    /// The header of a packet that leaves by a port which inserts tags or does not.
+    #[inline]
+    pub const fn header(&self, v6: bool, insert: bool) -> &EthernetHeader {
+        &self.headers[insert as usize][v6 as usize]
+    }
 }
 
 impl Tables {
@@ -87,10 +124,17 @@ impl Tables {
         egress.map_or_else(Vec::new, |egress| egress.flood(&self.links))
     }
 
+    /// Whether it matters where the stations of a VLAN are.
+    #[inline]
+    pub fn learns(&self, vlan: VlanIndex) -> bool {
+        let egress = self.egress.get(usize::from(vlan.0));
+        matches!(egress, Some(Some(Egress::Segments(_))))
+    }
+
     /// Learns where a station is, if its VLAN has several links.
     #[inline]
     pub fn heard(&self, vlan: VlanIndex, mac: MacAddr, port: PortId) {
-        if let Some(Some(Egress::Segments(_))) = self.egress.get(usize::from(vlan.0)) {
+        if self.learns(vlan) {
             self.stations.heard(vlan, mac, port);
         }
     }

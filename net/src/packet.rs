@@ -137,14 +137,61 @@ impl<'a> Packet<'a> {
     /// 4A.2.3.2.4); not every device does. Without room it stays as it is.
     #[inline]
     pub fn pad(&mut self) {
-        if self.len < MIN_FRAME {
-            let _ = self.set_len(MIN_FRAME);
+        if self.len >= MIN_FRAME {
+            return;
+        }
+        // As a rule few octets are missing; beyond the frame there may be anything.
+        let behind = self.buf.get_mut(self.start + self.len..);
+        match behind.and_then(<[u8]>::first_chunk_mut) {
+            Some(eight) if MIN_FRAME - self.len <= 8 => {
+                *eight = [0; 8];
+                self.len = MIN_FRAME;
+            }
+            _ => {
+                let _ = self.set_len(MIN_FRAME);
+            }
         }
     }
 
-    /// Replaces all before the network header, which begins at `l3`, by a new Ethernet header with
-    /// the tags of `encap` (priority 0). Returns the new offset of the network header. Where
-    /// `insert` is set, the outermost 802.1Q tag goes to the device instead of into the frame.
+    /// Cuts off what lies behind `end`.
+    #[inline]
+    pub fn cut(&mut self, end: usize) {
+        self.len = self.len.min(end);
+    }
+
+    /// Replaces all before the network header, which begins at `l3`, by `header` with the destination
+    /// `dst`. Returns the new offset of the network header.
+    #[inline]
+    pub fn set_header(
+        &mut self,
+        l3: usize,
+        dst: MacAddr,
+        header: &EthernetHeader,
+    ) -> Result<usize, NoRoom> {
+        let len = usize::from(header.len);
+        let l3_abs = self.start + l3.min(self.len);
+        let start = l3_abs.checked_sub(len).ok_or(NoRoom)?;
+        let room = self.buf.get_mut(start..l3_abs).ok_or(NoRoom)?;
+        let mut octets = header.octets;
+        octets[..6].copy_from_slice(&dst.0);
+        // Copies of a length that the compiler knows are a few moves.
+        if let Ok(room) = <&mut [u8; 18]>::try_from(&mut *room) {
+            room.copy_from_slice(&octets[..18]);
+        } else if let Ok(room) = <&mut [u8; 14]>::try_from(&mut *room) {
+            room.copy_from_slice(&octets[..14]);
+        } else {
+            room.copy_from_slice(octets.get(..len).ok_or(NoRoom)?);
+        }
+        self.len = self.start + self.len - start;
+        self.start = start;
+        self.insert_tci = header.insert_tci;
+        self.rx.stripped_tci = None;
+        self.rx.stripped_service_tci = None;
+        Ok(len)
+    }
+
+    /// [`set_header`](Self::set_header) with a header made for the purpose, see
+    /// [`EthernetHeader::new`].
     #[inline]
     pub fn set_ethernet(
         &mut self,
@@ -155,35 +202,59 @@ impl<'a> Packet<'a> {
         ethertype: u16,
         insert: bool,
     ) -> Result<usize, NoRoom> {
+        self.set_header(l3, dst, &EthernetHeader::new(src, encap, ethertype, insert))
+    }
+}
+
+/// All of an Ethernet header but the destination, to be written many times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EthernetHeader {
+    octets: [u8; 22],
+    len: u8,
+    insert_tci: Option<u16>,
+}
+
+impl EthernetHeader {
+    /// A header from `src` with the tags of `encap` (priority 0). Where `insert` is set, the
+    /// outermost 802.1Q tag goes to the device instead of into the frame.
+    pub fn new(src: MacAddr, encap: Encap, ethertype: u16, insert: bool) -> Self {
         let insert = insert && encap.service_vid() == 0 && encap.vid() != 0;
         let in_frame = if insert { Encap::UNTAGGED } else { encap };
-        let header_len = in_frame.header_len();
-        let l3_abs = self.start + l3.min(self.len);
-        let start = l3_abs.checked_sub(header_len).ok_or(NoRoom)?;
-        let end = self.start + self.len;
-        let mut template = [0u8; 22];
-        template[..6].copy_from_slice(&dst.0);
-        template[6..12].copy_from_slice(&src.0);
+        let mut octets = [0; 22];
+        octets[6..12].copy_from_slice(&src.0);
         let mut at = 12;
-        if in_frame.service_vid() != 0 {
-            template[at..at + 2].copy_from_slice(&TPID_8021AD.to_be_bytes());
-            template[at + 2..at + 4].copy_from_slice(&in_frame.service_vid().to_be_bytes());
+        let tags = [
+            (TPID_8021AD, in_frame.service_vid()),
+            (TPID_8021Q, in_frame.vid()),
+        ];
+        for (tpid, vid) in tags.into_iter().filter(|(_, vid)| *vid != 0) {
+            octets[at..at + 2].copy_from_slice(&tpid.to_be_bytes());
+            octets[at + 2..at + 4].copy_from_slice(&vid.to_be_bytes());
             at += 4;
         }
-        if in_frame.vid() != 0 {
-            template[at..at + 2].copy_from_slice(&TPID_8021Q.to_be_bytes());
-            template[at + 2..at + 4].copy_from_slice(&in_frame.vid().to_be_bytes());
-            at += 4;
+        octets[at..at + 2].copy_from_slice(&ethertype.to_be_bytes());
+        Self {
+            octets,
+            len: if at == 12 {
+                14
+            } else if at == 16 {
+                18
+            } else {
+                22
+            },
+            insert_tci: insert.then(|| encap.vid()),
         }
-        template[at..at + 2].copy_from_slice(&ethertype.to_be_bytes());
-        let room = self.buf.get_mut(start..l3_abs).ok_or(NoRoom)?;
-        room.copy_from_slice(template.get(..header_len).ok_or(NoRoom)?);
-        self.start = start;
-        self.len = end - start;
-        self.insert_tci = insert.then(|| encap.vid());
-        self.rx.stripped_tci = None;
-        self.rx.stripped_service_tci = None;
-        Ok(header_len)
+    }
+
+    /// Its length in the frame, octets.
+    #[inline]
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Never: a header has 14 octets at least.
+    pub const fn is_empty(&self) -> bool {
+        false
     }
 }
 

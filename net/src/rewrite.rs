@@ -43,6 +43,19 @@ impl Deltas {
         }
     }
 
+    /// What the header checksum of an IPv4 packet sees, one hop taken off: TTL is the upper half of
+    /// its word.
+    #[inline]
+    pub(crate) const fn of_ip(self) -> Sum {
+        Sum::ZERO.add_u16(self.addr).sub_u16(0x0100)
+    }
+
+    /// What a checksum over a pseudo-header sees.
+    #[inline]
+    pub(crate) const fn of_transport(self) -> Sum {
+        Sum::ZERO.add_u16(self.l4)
+    }
+
     /// What the way back does: packets of the reply are translated the other way round, so their
     /// differences are the same with the other sign.
     #[inline]
@@ -108,9 +121,7 @@ impl Rewrite {
                 ip.src = to.src.v4_octets();
                 ip.dst = to.dst.v4_octets();
                 ip.ttl = ip.ttl.saturating_sub(1);
-                // TTL is the upper half of its 16-bit word.
-                let delta = Sum::ZERO.add_u16(self.deltas.addr).sub_u16(0x0100);
-                ip.checksum = adjust(ip.checksum.get(), delta).into();
+                ip.checksum = adjust(ip.checksum.get(), self.deltas.of_ip()).into();
             }
             Network::Ipv6 if !to.src.is_v4() => {
                 let ip: &mut Ipv6 = view_mut(frame, layers.l3).ok_or(RewriteError::Mismatch)?;
@@ -120,7 +131,7 @@ impl Rewrite {
             }
             _ => return Err(RewriteError::Mismatch),
         }
-        let delta = Sum::ZERO.add_u16(self.deltas.l4);
+        let delta = self.deltas.of_transport();
         match to.proto {
             IpProto::TCP => {
                 let tcp: &mut Tcp = view_mut(frame, layers.l4).ok_or(RewriteError::Mismatch)?;

@@ -19,7 +19,7 @@ pub use names::Names;
 use crate::egress::{Egress, Links, Stations};
 use crate::routes::{Route, Routes};
 use crate::steer::Spread;
-use crate::tables::{PortInfo, Tables};
+use crate::tables::{Exit, PortInfo, Tables};
 
 /// What `compile` has to know besides the configuration.
 #[derive(Debug, Clone)]
@@ -117,12 +117,15 @@ pub fn compile(
     }
     let spread = compile_spread(config, &vlans, &virtual_servers, names);
     let (virtual_server_stats, member_stats) = names.stats();
+    let egress = compile_egress(config, &vlans);
+    let exits = compile_exits(&vlans, &egress);
     let tables = Tables {
         generation,
         ports: Arc::clone(&surroundings.ports),
         links: surroundings.links.clone(),
         stations: surroundings.stations.clone(),
-        egress: compile_egress(config, &vlans),
+        egress,
+        exits,
         vlans,
         owned,
         self_ips,
@@ -149,6 +152,19 @@ fn standby(config: &Config, vlans: &vlan::Table) -> VlanSet {
         }
     }
     standby
+}
+
+/// What frames leaving by each VLAN have in common.
+fn compile_exits(vlans: &vlan::Table, egress: &[Option<Egress>]) -> Vec<Option<Exit>> {
+    let mut exits = vec![None; egress.len()];
+    for vlan in vlans {
+        let at = usize::from(vlan.index.0);
+        let egress = egress.get(at).and_then(Option::as_ref);
+        if let Some(exit) = exits.get_mut(at) {
+            *exit = Some(Exit::new(vlan, egress));
+        }
+    }
+    exits
 }
 
 fn compile_vlans(

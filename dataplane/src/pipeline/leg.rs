@@ -57,14 +57,19 @@ impl Leg {
                 let below = bits & ((1 << BELOW) - 1);
                 GROUP | below | (bits >> BELOW) << (BELOW + 1)
             }
-            NextHop::LastHop(mac) => mac.to_u64() & !GROUP,
+            NextHop::LastHop(mac) => return Self::last_hop(vlan, mac.to_u64()),
         };
         Self((vlan.0 as u64) << 48 | low)
     }
 
+    /// By `vlan` to the station `mac`, a number: see [`MacAddr::to_u64`].
+    #[inline]
+    pub const fn last_hop(vlan: VlanIndex, mac: u64) -> Self {
+        Self((vlan.0 as u64) << 48 | mac & !GROUP)
+    }
+
     /// The VLAN.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "16 bits are left")]
     pub const fn vlan(self) -> VlanIndex {
         VlanIndex((self.0 >> 48) as u16)
     }

@@ -7,6 +7,7 @@
 //!
 //! | file | decides |
 //! |---|---|
+//! | `plain` | packets that go the straight way: of an established flow, nothing special about them |
 //! | `local` | frames for ourselves: ARP, neighbour discovery, echo, self IPs |
 //! | `open` | packets without a flow: virtual server, member, translation, new flow |
 //! | `forward` | packets of a flow: state, rewrite, next hop |
@@ -17,18 +18,23 @@ mod leg;
 mod local;
 mod open;
 mod options;
+mod plain;
 
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use conntrack::{EndReason, TableConfig, TcpSegment};
+use conntrack::{EndReason, Probe, TableConfig, TcpSegment};
 use crossbeam::queue::ArrayQueue;
 use lb::snat::PortStripe;
 use net::header::{Tcp, view};
-use net::{Fragment, IpProto, Layers, MacAddr, Network, Packet, ParseError, PortId, Timestamp};
+use net::{
+    Fragment, IpProto, Layers, MacAddr, Network, Packet, Plain, PortId, RxChecksum, Timestamp,
+};
 use vlan::Event;
 use vlan::Vlan;
 use vlan::neighbor::Neighbors;
+
+use plain::Look;
 
 pub use leg::{FlowData, Leg, NextHop};
 
@@ -156,21 +162,30 @@ impl Pipeline {
         verdicts: &mut ArrayVec<Verdict, BURST>,
     ) {
         let Self { tables, state } = self;
-        let mut parsed: ArrayVec<(Result<Layers, ParseError>, u64), BURST> = ArrayVec::new();
+        let mut looks: ArrayVec<Option<Look>, BURST> = ArrayVec::new();
         for packet in packets.iter().take(BURST) {
-            let layers = Layers::parse(packet);
-            let hash = match &layers {
-                Ok(layers) if layers.is_ip() => state.flows.hash(&layers.key),
-                _ => 0,
-            };
-            parsed.push((layers, hash));
+            looks.push(Plain::parse(packet).map(|plain| {
+                let hash = state.hash_plain(&plain, packet.data());
+                state.flows.prefetch(hash);
+                Look {
+                    plain,
+                    hash,
+                    probe: Probe::NONE,
+                }
+            }));
         }
-        for (packet, (layers, hash)) in packets.iter_mut().zip(&parsed) {
-            let verdict = match layers {
-                Ok(layers) => state.decide(tables, now, port, packet, layers, *hash),
-                Err(error) => Verdict::Drop((*error).into()),
-            };
-            verdicts.push(verdict);
+        for look in looks.iter_mut().flatten() {
+            look.probe = state.flows.probe(look.hash, look.plain.is_v6());
+        }
+        let mut last = None;
+        for (packet, look) in packets.iter_mut().zip(&looks) {
+            let verdict = look
+                .as_ref()
+                .and_then(|look| state.straight(tables, now, port, packet, look, &mut last));
+            verdicts.push(match verdict {
+                Some(verdict) => verdict,
+                None => state.long_way(tables, now, port, packet, look.as_ref()),
+            });
         }
     }
 
@@ -193,6 +208,34 @@ impl Pipeline {
 }
 
 impl State {
+    /// All that is not straightforward.
+    #[cold]
+    fn long_way(
+        &mut self,
+        tables: &Tables,
+        now: Timestamp,
+        port: PortId,
+        packet: &mut Packet<'_>,
+        look: Option<&Look>,
+    ) -> Verdict {
+        if look.is_some() {
+            // Verified at the first look.
+            packet.rx.ip_checksum = RxChecksum::Good;
+            packet.rx.l4_checksum = RxChecksum::Good;
+        }
+        match Layers::parse(packet) {
+            Ok(layers) => {
+                let hash = match look {
+                    Some(look) => look.hash,
+                    None if layers.is_ip() => self.flows.hash(&layers.key),
+                    None => 0,
+                };
+                self.decide(tables, now, port, packet, &layers, hash)
+            }
+            Err(error) => Verdict::Drop(error.into()),
+        }
+    }
+
     fn decide(
         &mut self,
         tables: &Tables,

@@ -13,5 +13,6 @@ mod captures;
 mod differential;
 mod errors;
 mod opinions;
+mod plain;
 mod rewrite;
 mod roundtrip;

@@ -1,0 +1,304 @@
+//! Frames of the kind nearly all are, found at a glance.
+//!
+//! TCP or UDP over IPv4 without options or IPv6 without extension headers, whole, with one tag or
+//! none, right lengths and right checksums, hops left. Such a frame needs none of the questions that
+//! the rest need; what is not plain is for [`Layers`](crate::Layers), which remains the judge of form:
+//! it takes every plain frame but those with an address that must not be on the wire, and finds the
+//! same in it (there is a test that says so). No flow has such an address, so whoever compares
+//! addresses with those of a flow need not ask.
+
+use crate::addr::MacAddr;
+use crate::checksum::{Words, adjust};
+use crate::flow::IpProto;
+use crate::header::ethertype;
+use crate::packet::{Packet, RxChecksum};
+use crate::rewrite::Deltas;
+use crate::tag::{Encap, TPID_8021Q};
+
+/// A plain frame: where its headers are, and what is in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plain {
+    /// VID of its tag, 0 if there is none.
+    vid: u16,
+    /// End of the IP packet; padding of the frame follows.
+    end: u16,
+    /// Octets of transport payload.
+    payload_len: u16,
+    /// Offset of the network header.
+    l3: u8,
+    /// Offset of the transport header.
+    l4: u8,
+    /// TCP or UDP.
+    proto: IpProto,
+    v6: bool,
+}
+
+/// Addresses of a plain frame in wire order, see [`Tuple`](crate::Tuple).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addrs {
+    /// IPv4.
+    V4(u64),
+    /// IPv6.
+    V6([u64; 4]),
+}
+
+/// The TCP header of a plain frame, in host order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainTcp {
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Window, not scaled.
+    pub window: u16,
+    /// Flags, see [`tcp_flags`](crate::header::tcp_flags).
+    pub flags: u8,
+}
+
+#[inline]
+fn be16<const N: usize>(octets: &[u8; N], at: usize) -> u16 {
+    u16::from_be_bytes([octets[at], octets[at + 1]])
+}
+
+impl Plain {
+    /// Looks at a frame; `None` if it is not plain. Checksums that the device has verified are not
+    /// looked at again.
+    #[inline]
+    pub fn parse(packet: &Packet<'_>) -> Option<Self> {
+        let frame = packet.data();
+        let head: &[u8; 18] = frame.first_chunk()?;
+        let source = MacAddr([head[6], head[7], head[8], head[9], head[10], head[11]]);
+        if !source.is_station() || packet.rx.stripped_service_tci.is_some() {
+            return None;
+        }
+        let (l3, vid, kind) = match (be16(head, 12), packet.rx.stripped_tci) {
+            (TPID_8021Q, None) => (18, be16(head, 14) & 0x0fff, be16(head, 16)),
+            (kind, tci) => (14, tci.unwrap_or(0) & 0x0fff, kind),
+        };
+        let rest = frame.get(usize::from(l3)..)?;
+        match kind {
+            ethertype::IPV4 => Self::v4(packet, rest, l3, vid),
+            ethertype::IPV6 => Self::v6(packet, rest, l3, vid),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn v4(packet: &Packet<'_>, rest: &[u8], l3: u8, vid: u16) -> Option<Self> {
+        let ip: &[u8; 20] = rest.first_chunk()?;
+        let len = be16(ip, 2);
+        // No options, no fragment, and a hop to spare.
+        if ip[0] != 0x45 || be16(ip, 6) & 0x3fff != 0 || ip[8] <= 1 {
+            return None;
+        }
+        match packet.rx.ip_checksum {
+            RxChecksum::Good => {}
+            RxChecksum::Unknown if Words::of(ip).is_valid() => {}
+            RxChecksum::Unknown | RxChecksum::Bad => return None,
+        }
+        let segment = rest.get(20..usize::from(len))?;
+        let pseudo = Words::pseudo_header(&ip[12..20], ip[9], len - 20);
+        let payload_len = transport(packet, segment, ip[9], pseudo, false)?;
+        Some(Self {
+            vid,
+            end: u16::from(l3).checked_add(len)?,
+            payload_len,
+            l3,
+            l4: l3 + 20,
+            proto: IpProto(ip[9]),
+            v6: false,
+        })
+    }
+
+    #[inline]
+    fn v6(packet: &Packet<'_>, rest: &[u8], l3: u8, vid: u16) -> Option<Self> {
+        let ip: &[u8; 40] = rest.first_chunk()?;
+        let len = be16(ip, 4);
+        if ip[0] >> 4 != 6 || ip[7] <= 1 {
+            return None;
+        }
+        let segment = rest.get(40..40 + usize::from(len))?;
+        let pseudo = Words::pseudo_header(&ip[8..40], ip[6], len);
+        let payload_len = transport(packet, segment, ip[6], pseudo, true)?;
+        Some(Self {
+            vid,
+            end: (u16::from(l3) + 40).checked_add(len)?,
+            payload_len,
+            l3,
+            l4: l3 + 40,
+            proto: IpProto(ip[6]),
+            v6: true,
+        })
+    }
+
+    /// Its tag, or none.
+    #[inline]
+    pub const fn encap(&self) -> Encap {
+        Encap::raw(0, self.vid)
+    }
+
+    /// VID of its tag, 0 if there is none.
+    #[inline]
+    pub const fn vid(&self) -> u16 {
+        self.vid
+    }
+
+    /// The protocol.
+    #[inline]
+    pub const fn proto(&self) -> IpProto {
+        self.proto
+    }
+
+    /// Whether it is an IPv6 packet.
+    #[inline]
+    pub const fn is_v6(&self) -> bool {
+        self.v6
+    }
+
+    /// Offset of the network header.
+    #[inline]
+    pub fn l3(&self) -> usize {
+        usize::from(self.l3)
+    }
+
+    /// End of the IP packet.
+    #[inline]
+    pub fn end(&self) -> usize {
+        usize::from(self.end)
+    }
+
+    /// Octets of transport payload.
+    #[inline]
+    pub const fn payload_len(&self) -> u16 {
+        self.payload_len
+    }
+
+    /// Both ports, in wire order.
+    #[inline]
+    pub fn ports(&self, frame: &[u8]) -> u32 {
+        chunk(frame, self.l4).map_or(0, |ports| u32::from_ne_bytes(*ports))
+    }
+
+    /// Both addresses, in wire order.
+    #[inline]
+    pub fn addrs(&self, frame: &[u8]) -> Addrs {
+        if self.v6 {
+            let addrs: Option<&[u8; 32]> = chunk(frame, self.l3 + 8);
+            Addrs::V6(addrs.map_or([0; 4], |addrs| zerocopy::transmute!(*addrs)))
+        } else {
+            let addrs = chunk(frame, self.l3 + 12);
+            Addrs::V4(addrs.map_or(0, |addrs| u64::from_ne_bytes(*addrs)))
+        }
+    }
+
+    /// The TCP header; of a UDP datagram, nothing.
+    #[inline]
+    pub fn tcp(&self, frame: &[u8]) -> Option<PlainTcp> {
+        if self.proto != IpProto::TCP {
+            return None;
+        }
+        let tcp: &[u8; 20] = chunk(frame, self.l4)?;
+        Some(PlainTcp {
+            seq: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+            ack: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
+            window: be16(tcp, 14),
+            flags: tcp[13],
+        })
+    }
+
+    /// Gives the packet other addresses and ports, takes one hop off, and adjusts the checksums by
+    /// `deltas`, which must be those between the tuple it has and the one it gets (RFC 1624). `frame`
+    /// is the frame that was parsed, and `addrs` are of its family; otherwise nothing changes.
+    #[inline]
+    pub fn rewrite(&self, frame: &mut [u8], addrs: Addrs, ports: u32, deltas: Deltas) {
+        let (l3, header) = (usize::from(self.l3), usize::from(self.l4 - self.l3));
+        let Some((ip, segment)) = frame
+            .get_mut(l3..)
+            .and_then(|rest| rest.split_at_mut_checked(header))
+        else {
+            return;
+        };
+        match (addrs, self.v6) {
+            (Addrs::V4(addrs), false) => {
+                let Some(ip) = ip.first_chunk_mut::<20>() else {
+                    return;
+                };
+                ip[8] = ip[8].saturating_sub(1);
+                let sum = adjust(be16(ip, 10), deltas.of_ip());
+                ip[10..12].copy_from_slice(&sum.to_be_bytes());
+                ip[12..20].copy_from_slice(&addrs.to_ne_bytes());
+            }
+            (Addrs::V6(addrs), true) => {
+                let Some(ip) = ip.first_chunk_mut::<40>() else {
+                    return;
+                };
+                ip[7] = ip[7].saturating_sub(1);
+                let addrs: [u8; 32] = zerocopy::transmute!(addrs);
+                ip[8..40].copy_from_slice(&addrs);
+            }
+            _ => return,
+        }
+        if let Some(head) = segment.first_chunk_mut::<4>() {
+            *head = ports.to_ne_bytes();
+        }
+        let tcp = self.proto == IpProto::TCP;
+        let Some(field) = segment.get_mut(if tcp { 16..18 } else { 6..8 }) else {
+            return;
+        };
+        let old = u16::from_be_bytes([field[0], field[1]]);
+        let new = match adjust(old, deltas.of_transport()) {
+            // A datagram without a checksum stays without one (RFC 3022 section 4.1).
+            _ if !tcp && old == 0 => 0,
+            // Zero means "none"; its other representation is sent (RFC 768).
+            0 if !tcp => 0xffff,
+            sum => sum,
+        };
+        field.copy_from_slice(&new.to_be_bytes());
+    }
+}
+
+#[inline]
+fn chunk<const N: usize>(frame: &[u8], at: u8) -> Option<&[u8; N]> {
+    frame.get(usize::from(at)..)?.first_chunk()
+}
+
+/// The octets of payload of a TCP segment or UDP datagram with right lengths and checksum; `None` for
+/// any other.
+#[inline]
+fn transport(
+    packet: &Packet<'_>,
+    segment: &[u8],
+    proto: u8,
+    pseudo: Words,
+    v6: bool,
+) -> Option<u16> {
+    let header_len = match IpProto(proto) {
+        IpProto::TCP => {
+            let tcp: &[u8; 20] = segment.first_chunk()?;
+            let len = usize::from(tcp[12] >> 4) * 4;
+            (len >= 20 && len <= segment.len()).then_some(len)?
+        }
+        IpProto::UDP => {
+            let udp: &[u8; 8] = segment.first_chunk()?;
+            if usize::from(be16(udp, 4)) != segment.len() {
+                return None;
+            }
+            if be16(udp, 6) == 0 {
+                // No checksum: fine over IPv4, forbidden over IPv6 (RFC 8200 section 8.1).
+                return if v6 || packet.rx.l4_checksum == RxChecksum::Bad {
+                    None
+                } else {
+                    u16::try_from(segment.len() - 8).ok()
+                };
+            }
+            8
+        }
+        _ => return None,
+    };
+    match packet.rx.l4_checksum {
+        RxChecksum::Good => {}
+        RxChecksum::Unknown if pseudo.add(segment).is_valid() => {}
+        RxChecksum::Unknown | RxChecksum::Bad => return None,
+    }
+    u16::try_from(segment.len() - header_len).ok()
+}
