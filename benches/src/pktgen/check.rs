@@ -43,6 +43,8 @@ kinds! {
     Protocol = "protocol",
     /// The hop limit has not gone down by as many hops as there are.
     Ttl = "ttl",
+    /// Type of service, traffic class or flow label are not zero, as they were sent.
+    Class = "class",
     /// The IPv4 header checksum.
     IpChecksum = "ipChecksum",
     /// The TCP or UDP checksum.
@@ -176,6 +178,7 @@ impl Envelope {
         );
         faults.expect(seen.vid == self.vid, Kind::Vlan);
         faults.expect(seen.ttl == self.ttl, Kind::Ttl);
+        faults.expect(seen.class == 0, Kind::Class);
         faults.expect(seen.ip_checksum_good, Kind::IpChecksum);
         faults.expect(seen.l4_checksum_good, Kind::L4Checksum);
     }

@@ -96,6 +96,8 @@ pub struct Client {
     control: [Template; 2],
     states: Vec<FlowState>,
     job: Job,
+    /// The last job was [`Job::Connect`]: what it began is brought to its end.
+    connecting: bool,
     pacer: Pacer,
     cursor: u32,
     position: usize,
@@ -123,6 +125,7 @@ impl Client {
             flows,
             states,
             job: Job::Idle,
+            connecting: false,
             pacer: Pacer::new(Some(1.0), Timestamp::from_nanos(0)),
             cursor: 0,
             position: 0,
@@ -221,6 +224,9 @@ impl Client {
     /// Begins a job at `rate` frames (or connections) per second; `None` is as fast as possible.
     pub fn begin(&mut self, job: Job, rate: Option<f64>, now: Timestamp) {
         self.job = job;
+        if job != Job::Idle {
+            self.connecting = job == Job::Connect;
+        }
         self.pacer = Pacer::new(rate, now);
         if matches!(job, Job::Open | Job::Close) {
             self.cursor = 0;
@@ -577,7 +583,7 @@ impl Client {
                     } else {
                         self.counters.received += 1;
                         self.counters.received_octets += frame.len() as u64 + u64::from(FCS);
-                        if self.job != Job::Connect || self.config.proto == Proto::Udp {
+                        if !self.connecting || self.config.proto == Proto::Udp {
                             let age = now.as_nanos().saturating_sub(stamp.at.as_nanos());
                             self.latency.record(age);
                         }
@@ -605,20 +611,17 @@ impl Client {
                 state.acked = end;
             }
         }
-        if state.phase == Phase::Open && self.job != Job::Connect {
-            return;
-        }
-        match (self.job, state.phase) {
-            (Job::Connect, Phase::Opening) if self.config.proto == Proto::Udp => {
+        match (self.connecting, state.phase, self.config.proto) {
+            (true, Phase::Opening, Proto::Udp) => {
                 state.phase = Phase::Closed;
                 self.counters.opened += 1;
                 self.counters.closed += 1;
             }
-            (_, Phase::Opening) if self.config.proto == Proto::Udp => {
+            (false, Phase::Opening, Proto::Udp) => {
                 state.phase = Phase::Open;
                 self.counters.opened += 1;
             }
-            (Job::Connect, Phase::Open) if self.config.proto == Proto::Tcp => {
+            (true, Phase::Open, Proto::Tcp) => {
                 state.phase = Phase::Closing;
                 self.outbox.push_back((flow, Due::Fin));
             }
@@ -632,7 +635,7 @@ impl Client {
         let state = &mut self.states[flow as usize];
         if seen.flags & RST != 0 {
             self.counters.resets += 1;
-            if self.job == Job::Connect && state.phase != Phase::Closed {
+            if self.connecting && state.phase != Phase::Closed {
                 self.counters.failed += 1;
             }
             state.phase = Phase::Closed;
@@ -645,7 +648,7 @@ impl Client {
                 state.phase = Phase::Open;
                 self.counters.opened += 1;
                 self.outbox.push_back((flow, Due::Ack));
-                if self.job == Job::Connect {
+                if self.connecting {
                     let since = from_ticks(state.since, now).as_nanos();
                     self.latency.record(now.as_nanos() - since);
                     self.outbox.push_back((flow, Due::Request));

@@ -21,8 +21,8 @@ pub struct Pacer {
 impl Pacer {
     /// `rate` frames per second from `start` on; without a rate, as many as are asked for.
     pub fn new(rate: Option<f64>, start: Timestamp) -> Self {
-        // A millisecond's worth, between one burst and half of a usual receive queue.
-        let limit = rate.map_or(0, |rate| whole(rate / 1e3).clamp(32, 512));
+        // Five milliseconds' worth, between one burst and half of a usual receive queue.
+        let limit = rate.map_or(0, |rate| whole(rate / 200.0).clamp(32, 512));
         Self {
             per_nano: rate.map(|rate| rate / 1e9),
             start,

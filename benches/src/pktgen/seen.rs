@@ -43,6 +43,8 @@ pub struct Seen {
     pub dport: u16,
     /// Hops left.
     pub ttl: u8,
+    /// Type of service, or traffic class and flow label.
+    pub class: u32,
     /// IPv4 identification.
     pub ident: u16,
     /// TCP numbers and flags; 0 for UDP.
@@ -121,7 +123,7 @@ pub fn parse(frame: &[u8]) -> Parsed {
 
 #[inline]
 fn packet<const V4: bool>(frame: &[u8], vid: u16, l3: usize) -> Option<Parsed> {
-    let (l4, end, number, ttl, ident);
+    let (l4, end, number, ttl, ident, class);
     let (src, dst, addresses, ip_checksum_good);
     if V4 {
         let header = frame.get(l3..)?.first_chunk::<20>()?;
@@ -132,6 +134,7 @@ fn packet<const V4: bool>(frame: &[u8], vid: u16, l3: usize) -> Option<Parsed> {
         }
         (l4, end, number, ttl) = (l3 + 20, l3 + total, header[9], header[8]);
         ident = u16::from_be_bytes([header[4], header[5]]);
+        class = u32::from(header[1]);
         src = Addr::from_v4([header[12], header[13], header[14], header[15]]);
         dst = Addr::from_v4([header[16], header[17], header[18], header[19]]);
         addresses = sum(&header[12..]);
@@ -143,6 +146,7 @@ fn packet<const V4: bool>(frame: &[u8], vid: u16, l3: usize) -> Option<Parsed> {
             return None;
         }
         (l4, end, number, ttl, ident) = (l3 + 40, l3 + 40 + len, header[6], header[7], 0);
+        class = u32::from_be_bytes([header[0] & 0x0f, header[1], header[2], header[3]]);
         src = Addr::from_v6(*header[8..].first_chunk::<16>()?);
         dst = Addr::from_v6(*header[24..].first_chunk::<16>()?);
         addresses = sum(&header[8..]);
@@ -196,6 +200,7 @@ fn packet<const V4: bool>(frame: &[u8], vid: u16, l3: usize) -> Option<Parsed> {
         sport: u16_at(segment, 0)?,
         dport: u16_at(segment, 2)?,
         ttl,
+        class,
         ident,
         seq,
         ack,
