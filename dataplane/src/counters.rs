@@ -67,8 +67,10 @@ impl Traffic {
     }
 }
 
-/// What one worker did on one port.
+/// What one worker did on one port. By itself on its cache lines, as what a worker writes for each burst
+/// must be: a line that two workers write goes back and forth between them.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct PortCounters {
     /// Frames taken from the port.
     pub rx: Traffic,
@@ -76,8 +78,9 @@ pub struct PortCounters {
     pub tx: Traffic,
 }
 
-/// Everything one worker counts.
+/// Everything one worker counts; by itself on its cache lines.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct WorkerCounters {
     /// By port, in attachment order.
     pub ports: Vec<PortCounters>,

@@ -44,8 +44,10 @@ impl Frame for DpdkFrame {
     }
 }
 
-/// Frames that a queue pair had to drop by itself, before or after the pipeline.
+/// Frames that a queue pair had to drop by itself, before or after the pipeline; by itself on its cache
+/// lines, since it is written for each burst.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct QueueCounters {
     /// Received in several segments that do not fit into one buffer.
     pub rx_segmented_packets: Counter,

@@ -442,3 +442,42 @@ fn a_device_is_told_key_and_table_and_seen_to_have_them() {
     assert!(!ring.spreads_as_told());
     assert_eq!(ring.set_rss(Rss::SourceOnly).unwrap(), Rss::None);
 }
+
+#[test]
+fn a_memif_pair_of_several_queues_carries_frames_on_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("m.sock").display().to_string();
+    let pool = pool("memifs");
+    let open = |role: &str| {
+        let options = VdevOptions {
+            queues: 2,
+            ..VdevOptions::default()
+        };
+        let spec = format!("memif:{socket},role={role}").parse().unwrap();
+        let config = PortConfig {
+            rx_queues: 2,
+            tx_queues: 2,
+            ..PortConfig::default()
+        };
+        let device = eal().attach(&spec, &options).unwrap();
+        let mut port = EthPort::configure(device, &config, &pool).unwrap();
+        port.start().unwrap();
+        let (rx, tx) = port.split().unwrap();
+        (port, rx, tx)
+    };
+    let (server, mut server_rx, mut server_tx) = open("server");
+    let (client, mut client_rx, mut client_tx) = open("client");
+    let until = Instant::now() + Duration::from_secs(10);
+    while !(server.link().unwrap().up && client.link().unwrap().up) {
+        assert!(Instant::now() < until, "the two ends do not connect");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for queue in 0..2 {
+        assert_eq!(client_rx[queue].rx_burst(&mut Burst::new()), 0);
+        let there = vec![frame(u8::try_from(queue).unwrap(), 60); 5];
+        send(&mut client_tx[queue], &pool, &there);
+        assert_eq!(receive(&mut server_rx[queue], 5).len(), 5, "queue {queue}");
+        send(&mut server_tx[queue], &pool, &there);
+        assert_eq!(receive(&mut client_rx[queue], 5).len(), 5, "queue {queue}");
+    }
+}

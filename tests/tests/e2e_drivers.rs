@@ -23,6 +23,10 @@ fn balanced_and_intact(lab: &Lab, address: &str) -> Result {
     ensure(servers == ["backend-1", "backend-2", "backend-3"], || {
         format!("answered by {servers:?}")
     })?;
+    intact(lab, address)
+}
+
+fn intact(lab: &Lab, address: &str) -> Result {
     let page = url(address, "/bytes/10485760");
     let got = lab.shell(&format!("curl -gsSf --max-time 60 {page} | sha256sum"))?;
     ensure(got.starts_with(&pattern::sha256(10 << 20)), || {
@@ -75,6 +79,15 @@ fn tap_devices_carry_the_service() -> Result {
 
 #[test]
 fn two_tmm_in_a_row_carry_the_service_through_shared_memory() -> Result {
+    two_in_a_row(1)
+}
+
+#[test]
+fn shared_memory_has_a_queue_for_each_worker() -> Result {
+    two_in_a_row(2)
+}
+
+fn two_in_a_row(workers: usize) -> Result {
     const MIDDLE: [[&str; 2]; 3] = [
         ["10.9.0.1", "2001:db8:9::1"],
         ["10.9.0.2", "2001:db8:9::2"],
@@ -92,6 +105,7 @@ fn two_tmm_in_a_row_carry_the_service_through_shared_memory() -> Result {
     };
     let lab = Lab::start(&Options {
         driver: Driver::Memif,
+        tmm: vec![format!("--workers={workers}")],
         ..Options::default()
     })?;
     let second = lab
@@ -125,12 +139,25 @@ fn two_tmm_in_a_row_carry_the_service_through_shared_memory() -> Result {
     )])?;
     lab.await_virtual_servers(VIP)?;
     for address in VIP {
-        balanced_and_intact(&lab, address)?;
+        if workers == 1 {
+            balanced_and_intact(&lab, address)?;
+        } else {
+            // Each worker goes round the members by itself.
+            intact(&lab, address)?;
+        }
     }
     let rows = lab.tmm.show("ports")?;
     ensure(rows.iter().any(|row| row["driver"] == "net_memif"), || {
         format!("no shared memory among {rows:?}")
     })?;
+    for tmm in [&lab.tmm, second] {
+        let rows = tmm.show("workers")?;
+        let handed = |column| tmm.total("workers", column);
+        ensure(
+            rows.len() == workers && handed("handoffsIn")? == handed("handoffsOut")?,
+            || format!("{rows:?}"),
+        )?;
+    }
     lab.ensure_no_resets()?;
     lab.finish()
 }
