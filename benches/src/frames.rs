@@ -241,3 +241,76 @@ fn fold(sum: u32) -> u16 {
     let folded = sum as u16;
     folded
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::Traffic;
+    use net::{Layers, Packet, RxMeta};
+
+    const KINDS: [Kind; 4] = [Kind::Opening, Kind::Answer, Kind::Request, Kind::Reply];
+
+    fn flows() -> impl Iterator<Item = Flow> {
+        (0..3000u32).map(|n| Flow {
+            client: n.wrapping_mul(7919) & 0x00ff_ffff,
+            sport: u16::try_from(n.wrapping_mul(40_503) & 0xffff).unwrap(),
+            member: u16::try_from(n % 512).unwrap(),
+        })
+    }
+
+    #[test]
+    fn every_frame_that_is_made_is_what_the_parser_calls_sound_and_has_the_tuple_of_its_flow() {
+        for (name, traffic) in Traffic::ALL {
+            for virtual_servers in [1, 7] {
+                let layout = Layout {
+                    virtual_servers,
+                    ..Layout::for_flows(traffic, 1)
+                };
+                for kind in KINDS {
+                    let maker = Maker::new(&layout, kind);
+                    let mut buffer: Buffer = [0xa5; 256];
+                    for flow in flows() {
+                        let len = maker.make(&mut buffer, flow);
+                        let packet = Packet::new(&mut buffer, HEADROOM, len, RxMeta::default());
+                        // Checks every length and checksum.
+                        let layers = Layers::parse(&packet)
+                            .unwrap_or_else(|error| panic!("{name} {kind:?} {flow:?}: {error}"));
+                        assert_eq!(layers.key, expected(&layout, kind, flow));
+                    }
+                }
+            }
+        }
+    }
+
+    fn expected(layout: &Layout, kind: Kind, flow: Flow) -> FlowKey {
+        let v6 = layout.traffic.v6;
+        let proto = layout.traffic.proto;
+        if kind.from_client() {
+            let number = flow.client % layout.virtual_servers;
+            FlowKey::new(
+                site::client_addr(v6, flow.client),
+                site::virtual_addr(v6, number),
+                L4Port(site::client_port(flow.client)),
+                L4Port(SERVICE_PORT),
+                proto,
+            )
+        } else {
+            FlowKey::new(
+                site::member_addr(v6, u32::from(flow.member)),
+                site::self_addr(v6),
+                L4Port(MEMBER_PORT),
+                L4Port(flow.sport),
+                proto,
+            )
+        }
+    }
+
+    #[test]
+    fn no_two_flows_have_one_tuple() {
+        let mut seen = std::collections::HashSet::new();
+        for flow in 0..200_000 {
+            let tuple = (site::client_low(flow), site::client_port(flow));
+            assert!(seen.insert(tuple), "flow {flow}");
+        }
+    }
+}

@@ -107,7 +107,7 @@ impl Layout {
             traffic,
             virtual_servers: 1,
             members: if flows > 1 << 20 { 512 } else { 64 },
-            idle: Duration::from_secs(3600),
+            idle: Duration::from_hours(1),
             workers: 1,
             one_arm: false,
             hugetlb: true,
@@ -335,7 +335,6 @@ pub fn client_addr(v6: bool, flow: u32) -> Addr {
 pub const fn client_port(flow: u32) -> u16 {
     // An odd multiplier visits every value once in 2^15.
     let spread = flow.wrapping_mul(40_503) & 0x7fff;
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 15 bits")]
     let spread = spread as u16;
     0x8000 | spread
 }

@@ -107,7 +107,7 @@ fn run(case: &str) -> Result<(), String> {
         "expiry" => {
             let mut bench = Bench::new(Layout::for_flows(traffic, FLOWS), FLOWS)?;
             let before: usize = opened(&mut bench);
-            bench.pass(Duration::from_secs(60));
+            bench.pass(Duration::from_mins(1));
             bench.start_counting();
             while !bench.is_empty() {
                 bench.expire(64);
@@ -117,7 +117,9 @@ fn run(case: &str) -> Result<(), String> {
         "drop" => {
             let mut bench = Bench::new(Layout::for_flows(traffic, FLOWS), FLOWS)?;
             bench.start_counting();
-            all + (0..BURSTS).map(|_| bench.stray(Work::Process)).sum::<usize>()
+            all + (0..BURSTS)
+                .map(|_| bench.stray(Work::Process))
+                .sum::<usize>()
         }
         "parse" => parts::parse(traffic, BURSTS),
         "look-up" => parts::look_up(traffic, FLOWS, BURSTS)?,
@@ -178,9 +180,15 @@ fn check() -> Result<bool, String> {
             }
             Change::None => "",
         };
-        println!("| {case} | {before} | {now} | {}{mark} |", percent(before, now));
+        println!(
+            "| {case} | {before} | {now} | {}{mark} |",
+            percent(before, now)
+        );
     }
-    for case in baseline.keys().filter(|case| !CASES.contains(&case.as_str())) {
+    for case in baseline
+        .keys()
+        .filter(|case| !CASES.contains(&case.as_str()))
+    {
         println!("\n{case} is in the baseline and no longer counted.");
         good = false;
     }

@@ -166,7 +166,9 @@ pub fn worker(file: &Path, seconds: Duration) -> Result<Run, String> {
     })
     .map_err(text)?;
     let pool = Mempool::new(&eal, &MempoolConfig::new("bench", MBUFS)).map_err(text)?;
-    let device = eal.take_device("net_pcap0").ok_or("there is no net_pcap0")?;
+    let device = eal
+        .take_device("net_pcap0")
+        .ok_or("there is no net_pcap0")?;
     let mut port = EthPort::configure(device, &PortConfig::default(), &pool).map_err(text)?;
     port.start().map_err(text)?;
     let (mut rx, mut tx) = port.split().map_err(text)?;
@@ -211,9 +213,18 @@ pub fn worker(file: &Path, seconds: Duration) -> Result<Run, String> {
 fn run_testpmd(file: &Path, seconds: Duration) -> Result<Run, String> {
     let mut child = Command::new("dpdk-testpmd")
         .args(["-l", "0,1", "--in-memory", "--no-pci", "--log-level=error"])
-        .args(if huge_pages_free() { &[][..] } else { &["--no-huge", "-m", "256"][..] })
+        .args(if huge_pages_free() {
+            &[][..]
+        } else {
+            &["--no-huge", "-m", "256"][..]
+        })
         .arg(format!("--vdev={}", vdev(file)))
-        .args(["--", "--forward-mode=5tswap", "--auto-start", "--nb-cores=1"])
+        .args([
+            "--",
+            "--forward-mode=5tswap",
+            "--auto-start",
+            "--nb-cores=1",
+        ])
         .args(["--burst=32", "--no-mlockall", "--stats-period=0"])
         .arg(format!("--total-num-mbufs={MBUFS}"))
         .stdin(Stdio::piped())
@@ -277,8 +288,7 @@ fn worker_thread(process: u32) -> Option<PathBuf> {
         .flatten()
         .map(|task| task.path())
         .find(|task| {
-            std::fs::read_to_string(task.join("comm"))
-                .is_ok_and(|name| name.contains("worker"))
+            std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.contains("worker"))
         })
         .map(|task| task.join("schedstat"))
 }

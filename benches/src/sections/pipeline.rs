@@ -123,12 +123,7 @@ pub fn paired(
     Ok(())
 }
 
-fn new_flows(
-    sink: &mut Sink<'_>,
-    name: &str,
-    traffic: Traffic,
-    flows: u64,
-) -> Result<(), String> {
+fn new_flows(sink: &mut Sink<'_>, name: &str, traffic: Traffic, flows: u64) -> Result<(), String> {
     let effort = sink.effort();
     let bursts = effort.bursts.min(256);
     let count = usize::try_from(flows).map_err(|error| error.to_string())?;
@@ -198,9 +193,6 @@ fn drops(sink: &mut Sink<'_>) -> Result<(), String> {
                 return Err("a stray frame got through".to_owned());
             }
         }
-        Ok((
-            crate::clock::thread_cpu_ns() - start,
-            bursts * BURST as u64,
-        ))
+        Ok((crate::clock::thread_cpu_ns() - start, bursts * BURST as u64))
     })
 }

@@ -155,19 +155,25 @@ impl Scene {
                 0
             };
             let asked = opens;
-            let took = self.bench.timed_turn(
-                base + passed,
-                &mut opens,
-                Some(&self.shared.publisher),
-            )?;
+            let took =
+                self.bench
+                    .timed_turn(base + passed, &mut opens, Some(&self.shared.publisher))?;
             opened += (asked - opens) as u64;
             bursts.push(on_cpu_at_most(self.ticks, took, &mut on_cpu));
         }
         let stolen = stolen_ms() - stolen;
         let name = format!("{case}/{}", self.flows);
         if churn {
-            let per_second = ratio(opened * 1000, u64::try_from(start.elapsed().as_millis()).unwrap_or(1));
-            sink.single(format!("{case}/opened"), self.flows, "flows per second", per_second);
+            let per_second = ratio(
+                opened * 1000,
+                u64::try_from(start.elapsed().as_millis()).unwrap_or(1),
+            );
+            sink.single(
+                format!("{case}/opened"),
+                self.flows,
+                "flows per second",
+                per_second,
+            );
         }
         report(sink, case, &name, self.flows, bursts, stolen)
     }
@@ -185,11 +191,7 @@ fn report(
     // The first are those of a cold start.
     bursts.drain(..bursts.len().min(1000));
     bursts.sort_unstable();
-    let at = |permille| {
-        rank(&bursts, permille)
-            .map(float)
-            .ok_or("no bursts")
-    };
+    let at = |permille| rank(&bursts, permille).map(float).ok_or("no bursts");
     let (p50, p99, p999) = (at(500)?, at(990)?, at(999)?);
     let worst = at(1000)?;
     eprintln!(
@@ -199,7 +201,12 @@ fn report(
     for (what, value) in [("p50", p50), ("p99", p99), ("p99.9", p999), ("max", worst)] {
         sink.single(format!("{case}/{what}"), flows, "ns per burst", value);
     }
-    sink.single(format!("{case}/p99.9-of-median"), flows, "times", p999 / p50.max(1.0));
+    sink.single(
+        format!("{case}/p99.9-of-median"),
+        flows,
+        "times",
+        p999 / p50.max(1.0),
+    );
     sink.single(format!("{case}/stolen"), flows, "ms", float(stolen));
     Ok(())
 }

@@ -183,7 +183,8 @@ impl FlowTable for Rte {
             })
         });
         if gone {
-            self.free.extend(slot.and_then(|slot| u32::try_from(slot).ok()));
+            self.free
+                .extend(slot.and_then(|slot| u32::try_from(slot).ok()));
         }
         gone
     }
