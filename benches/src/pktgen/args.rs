@@ -449,6 +449,14 @@ fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     Ok(range)
 }
 
+/// The microseconds of the day's clock; they go round after 71 minutes.
+fn microseconds() -> u32 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    u32::try_from(since.as_micros() & u128::from(u32::MAX)).unwrap_or(0)
+}
+
 impl CommandLine {
     /// The mixes of frame sizes, one per run.
     ///
@@ -534,6 +542,7 @@ impl CommandLine {
             },
             sticky: !self.allow_moves,
             seed: self.seed,
+            first_sequence: microseconds(),
         })
     }
 

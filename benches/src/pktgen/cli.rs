@@ -82,7 +82,9 @@ fn run(args: &CommandLine) -> Result<Verdict, Box<dyn std::error::Error>> {
     let mixes = args.mixes()?;
     // What is wrong with the arguments shows before any port is opened.
     for mix in &mixes {
-        args.setup(mix, [MacAddr::ZERO; 2])?;
+        // Whether both sides have one station on a shared port is known by then too.
+        args.setup(mix, [MacAddr::ZERO; 2])?
+            .check(args.server.is_none())?;
     }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {

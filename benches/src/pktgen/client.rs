@@ -56,6 +56,8 @@ pub struct ClientConfig {
     pub order: Order,
     /// Seed of what is random.
     pub seed: u64,
+    /// Where TCP sequence numbers begin.
+    pub first_sequence: u32,
 }
 
 /// What the clients do now.
@@ -115,7 +117,8 @@ impl Client {
         let mut states = vec![FlowState::default(); flows.count() as usize];
         for (flow, state) in (0u32..).zip(&mut states) {
             // Each flow's sequence numbers begin somewhere else.
-            state.next = flow.wrapping_mul(0x9e37_79b9);
+            let offset = flow.wrapping_mul(0x9e37_79b9);
+            state.next = config.first_sequence.wrapping_add(offset);
         }
         let random = config.seed | 1;
         let mut client = Self {

@@ -187,20 +187,20 @@ pub fn open(config: &PortsConfig) -> Result<(Ports, Vec<DpdkLink>), dpdk::Error>
 }
 
 impl Ports {
-    /// The station of a port (0 is the clients' side, the last one the servers'), or one of our own
-    /// making where the device has none.
+    /// The station of a port (0 is the clients' side, the last one the servers'). Devices that are only
+    /// made for the run have another one in each: they get one of our own making, the same every time,
+    /// or the device under test would know the members by one that is gone.
     pub fn mac(&self, index: usize) -> MacAddr {
         let index = index.min(self.devices.len().saturating_sub(1));
-        let made_up = MacAddr([
-            0x02,
-            0x74,
-            0x67,
-            0,
-            0,
-            u8::try_from(index).unwrap_or(0) + 1,
-        ]);
+        let last = u8::try_from(index).unwrap_or(0) + 1;
+        let made_up = MacAddr([0x02, 0x74, 0x67, 0, 0, last]);
+        let lasting = |port: &&EthPort| {
+            let spec = port.device().spec();
+            matches!(spec, PortSpec::Pci(_)) || spec.netdev().is_some()
+        };
         self.devices
             .get(index)
+            .filter(lasting)
             .and_then(|port| port.mac().ok())
             .filter(|mac| mac.is_station())
             .unwrap_or(made_up)

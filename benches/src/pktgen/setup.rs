@@ -77,6 +77,10 @@ pub struct Setup {
     pub sticky: bool,
     /// Seed of what is random.
     pub seed: u64,
+    /// Where TCP sequence numbers begin. They should be higher in each run, as those of hosts are
+    /// (RFC 9293 section 3.4.1), or a device that remembers the connections of the last run takes
+    /// new ones for old.
+    pub first_sequence: u32,
 }
 
 /// A test that there cannot be.
@@ -131,6 +135,57 @@ impl Setup {
         }
     }
 
+    /// Whether there are two sides, each with frames of its own.
+    const fn two_sided(&self) -> bool {
+        !matches!(self.mode, Mode::Loop(_))
+    }
+
+    /// Where requests may arrive.
+    fn arrivals(&self) -> &[SocketAddr] {
+        if self.members.is_empty() && self.mode == Mode::OneWay {
+            &self.virtual_servers
+        } else {
+            &self.members
+        }
+    }
+
+    fn make_flows(&self) -> Result<Flows, FlowsError> {
+        Flows::new(
+            &self.clients,
+            self.client_ports.clone(),
+            &self.virtual_servers,
+            self.flows,
+        )
+    }
+
+    /// Checks the test; `shared` if both sides use one port.
+    ///
+    /// Errors: see [`SetupError`].
+    pub fn check(&self, shared: bool) -> Result<(), SetupError> {
+        self.make_flows()?;
+        if self.hops >= TTL {
+            return Err(SetupError::Hops(self.hops));
+        }
+        if !self.two_sided() {
+            return Ok(());
+        }
+        let same_place = self.client.vlan == self.server.vlan && self.client.mac == self.server.mac;
+        if shared && same_place {
+            return Err(SetupError::Indistinct);
+        }
+        let orphan = self
+            .virtual_servers
+            .iter()
+            .find(|s| !self.arrivals().iter().any(|m| m.is_ipv4() == s.is_ipv4()));
+        if let Some(orphan) = orphan {
+            return Err(SetupError::NoMember(*orphan));
+        }
+        if self.client.gateway_mac.is_none() && self.client.gateways.is_empty() {
+            return Err(SetupError::NoGateway);
+        }
+        Ok(())
+    }
+
     /// Checks the test and makes what runs it. `links` are the ports of the clients' and the servers'
     /// side, or one for both.
     ///
@@ -140,42 +195,15 @@ impl Setup {
         client_link: L,
         server_link: Option<L>,
     ) -> Result<Engine<L>, SetupError> {
-        let two_sided = !matches!(self.mode, Mode::Loop(_));
-        let same_place = self.client.vlan == self.server.vlan && self.client.mac == self.server.mac;
-        if two_sided && server_link.is_none() && same_place {
-            return Err(SetupError::Indistinct);
-        }
-        if self.hops >= TTL {
-            return Err(SetupError::Hops(self.hops));
-        }
-        let flows = Arc::new(Flows::new(
-            &self.clients,
-            self.client_ports.clone(),
-            &self.virtual_servers,
-            self.flows,
-        )?);
-        let members = if self.members.is_empty() && self.mode == Mode::OneWay {
-            self.virtual_servers.clone()
-        } else {
-            self.members.clone()
-        };
-        if two_sided {
-            let orphan = self
-                .virtual_servers
-                .iter()
-                .find(|s| !members.iter().any(|m| m.is_ipv4() == s.is_ipv4()));
-            if let Some(orphan) = orphan {
-                return Err(SetupError::NoMember(*orphan));
-            }
-        }
-        let gateway = match (self.client.gateway_mac, self.client.gateways.is_empty()) {
-            (Some(mac), _) => Some(mac),
-            (None, false) => None,
+        self.check(server_link.is_none())?;
+        let flows = Arc::new(self.make_flows()?);
+        let two_sided = self.two_sided();
+        let members = self.arrivals().to_vec();
+        let gateway = match self.client.gateway_mac {
+            Some(mac) => Some(mac),
             // A device that takes any destination needs none in particular.
-            (None, true) if matches!(self.mode, Mode::Loop(_)) => {
-                Some(MacAddr([2, 0x74, 0x6d, 0x6d, 0, 0]))
-            }
-            (None, true) => return Err(SetupError::NoGateway),
+            None if self.client.gateways.is_empty() => Some(MacAddr([2, 0x74, 0x6d, 0x6d, 0, 0])),
+            None => None,
         };
         let vid = |side: &Side| side.vlan.map_or(0, VlanId::get);
         let ttl = TTL - self.hops;
@@ -202,6 +230,7 @@ impl Setup {
             handshake: self.handshake && self.mode == Mode::Balance,
             order: self.order,
             seed: self.seed,
+            first_sequence: self.first_sequence,
         };
         let mix = self.mix();
         let client = Client::new(client_config, Arc::clone(&flows), &mix);

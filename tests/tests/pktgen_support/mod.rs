@@ -112,6 +112,7 @@ pub fn setup(proto: Proto, snat: &str, flows: u32, mix: Mix) -> Setup {
         },
         sticky: true,
         seed: 7,
+        first_sequence: 0,
     }
 }
 
