@@ -6,7 +6,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test bench bench-check fuzz lint fmt clean
+.PHONY: help setup build demo demo-stop test bench bench-check bench-bless fuzz lint fmt clean
 # One cargo at a time: they would only wait for each other.
 .NOTPARALLEL:
 
@@ -36,13 +36,19 @@ test: setup ## Run every check and test; the end-to-end tests need root
 	cargo test --workspace --doc --locked --quiet
 	cargo nextest run --workspace --locked
 
-bench: ## Measure the packet path: nanoseconds and instructions per packet
+bench: ## Measure everything in less than 10 minutes: target/bench/report.md (ONLY=a,b, QUICK=1)
 	@scripts/setup.sh test
-	cargo bench --locked -p benches
-	cargo run --locked --quiet --profile bench -p benches --bin instructions
+	cargo build --profile bench --locked -p dataplane -p benches --bins
+	$${CARGO_TARGET_DIR:-target}/release/tmm-bench --out $${CARGO_TARGET_DIR:-target}/bench \
+		$(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
-bench-check: ## Run every benchmark once, to see that it still works
-	cargo bench --locked -p benches -- --test
+bench-check: ## Compare instructions per packet with benches/instructions.tsv; fails above 3 % more
+	@scripts/setup.sh test
+	cargo run --locked --quiet --profile bench -p benches --bin instructions -- --check
+
+bench-bless: ## Accept the instructions per packet of now as the baseline
+	@scripts/setup.sh test
+	cargo run --locked --quiet --profile bench -p benches --bin instructions -- --bless
 
 fuzz: ## Fuzz every target for FUZZ_SECONDS each (60 if unset); stops at the first finding
 	@scripts/setup.sh build

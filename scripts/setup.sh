@@ -13,7 +13,7 @@ export PATH="${CARGO_HOME:-${HOME:=/root}/.cargo}/bin:$PATH"
 
 BUILD_PACKAGES=(build-essential pkg-config clang libclang-dev libdpdk-dev ca-certificates curl)
 DEMO_PACKAGES=(iproute2 iputils-ping jq tcpdump)
-TEST_PACKAGES=(dpdk tshark iperf3 iputils-arping ethtool valgrind)
+TEST_PACKAGES=(dpdk dpdk-dev tshark iperf3 iputils-arping ethtool valgrind)
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$@" >&2; exit 1; }

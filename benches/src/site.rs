@@ -115,6 +115,17 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// The name of the Service.
+    const fn service(&self) -> &'static str {
+        if self.traffic.proto.0 == IpProto::TCP.0 {
+            "web-tcp"
+        } else {
+            "web-udp"
+        }
+    }
+}
+
 /// The control side with the network programmed into it.
 pub struct Site {
     layout: Layout,
@@ -351,7 +362,8 @@ fn address(v6: bool, net: [u8; 2], low: u32) -> Addr {
     }
 }
 
-fn objects(layout: &Layout) -> Vec<Value> {
+/// The custom resources that make the network.
+pub fn objects(layout: &Layout) -> Vec<Value> {
     let v6 = layout.traffic.v6;
     let vlan = |name: &str, tag: u16, port: &str, v4: String, addr6: String, internal: bool| {
         json!({
@@ -387,14 +399,15 @@ fn objects(layout: &Layout) -> Vec<Value> {
             self_addr(true).to_string(),
             true,
         ),
-        json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": layout.service() },
             "spec": { "ports": [{ "name": "p", "protocol": proto, "port": SERVICE_PORT }] } }),
     ];
     // A slice holds at most a thousand endpoints, as Kubernetes makes them.
     for (number, some) in endpoints.chunks(1000).enumerate() {
         all.push(
             json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": { "name": format!("web-{number}"), "labels": { "kubernetes.io/service-name": "web" } },
+            "metadata": { "name": format!("{}-{number}", layout.service()),
+                "labels": { "kubernetes.io/service-name": layout.service() } },
             "addressType": if v6 { "IPv6" } else { "IPv4" },
             "ports": [{ "name": "p", "protocol": proto, "port": MEMBER_PORT }],
             "endpoints": some }),
@@ -404,7 +417,8 @@ fn objects(layout: &Layout) -> Vec<Value> {
     all
 }
 
-fn virtual_server(layout: &Layout, number: u32) -> Value {
+/// The custom resource of one virtual server.
+pub fn virtual_server(layout: &Layout, number: u32) -> Value {
     let (kind, api) = match layout.traffic.proto {
         IpProto::TCP => ("F5SPKIngressTCP", "ingresstcp.k8s.f5net.com/v1"),
         _ => ("F5SPKIngressUDP", "ingressudp.k8s.f5net.com/v1"),
@@ -414,8 +428,8 @@ fn virtual_server(layout: &Layout, number: u32) -> Value {
     } else {
         "destinationAddress"
     };
-    json!({ "apiVersion": api, "kind": kind, "metadata": { "name": format!("vs-{number}") },
-        "service": { "name": "web", "port": SERVICE_PORT },
+    json!({ "apiVersion": api, "kind": kind, "metadata": { "name": format!("{}-{number}", layout.service()) },
+        "service": { "name": layout.service(), "port": SERVICE_PORT },
         "spec": {
             destination: virtual_addr(layout.traffic.v6, number).to_string(),
             "destinationPort": SERVICE_PORT,

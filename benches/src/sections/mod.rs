@@ -2,6 +2,7 @@
 //! the memory of another.
 
 pub mod dpdk;
+pub mod latency;
 pub mod pipeline;
 pub mod scale;
 pub mod table;
@@ -41,6 +42,11 @@ pub const ALL: &[Section] = &[
         name: "tail",
         about: "the slowest bursts, also while flows come and go and the configuration is swapped",
         run: tail::run,
+    },
+    Section {
+        name: "latency",
+        about: "latency under load, connections and new configurations: tmm run beside tmm-pktgen",
+        run: latency::run,
     },
     Section {
         name: "scale",
