@@ -216,11 +216,10 @@ impl<D: Copy> Flow<D> {
             && self.ended.is_none()
     }
 
-    /// IPv4 addresses and ports that packets in `direction` leave with, in wire order.
+    /// IPv4 addresses that packets in `direction` leave with, in wire order.
     #[inline]
-    pub const fn translated_v4(&self, direction: Direction) -> (u64, u32) {
-        let at = direction.opposite() as usize;
-        (swap_v4(self.addrs[at]), swap_ports(self.ports[at]))
+    pub const fn translated_v4(&self, direction: Direction) -> u64 {
+        swap_v4(self.addrs[direction.opposite() as usize])
     }
 
     /// Ports that packets in `direction` leave with, in wire order.

@@ -265,11 +265,11 @@ impl<D: Copy> Table<D> {
         self.flows.get_mut(hit.0.slot() as usize)
     }
 
-    /// IPv6 addresses that the packet of a hit leaves with, in wire order.
+    /// IPv6 addresses that packets of the flow of a hit leave with in `direction`, in wire order.
     #[inline]
-    pub fn translated_v6(&self, hit: Hit) -> Option<[u64; 4]> {
+    pub fn translated_v6(&self, hit: Hit, direction: Direction) -> Option<[u64; 4]> {
         let wide = self.wide.get(hit.0.slot() as usize)?;
-        Some(crate::flow::translated_v6(wide, hit.direction()))
+        Some(crate::flow::translated_v6(wide, direction))
     }
 
     /// The flow that packets with `key` belong to, and which way they go.

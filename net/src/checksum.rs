@@ -154,8 +154,12 @@ impl Words {
 
     /// Whether data that includes its own checksum sums up as it must.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
     pub(crate) const fn is_valid(self) -> bool {
-        fold(self.0) == 0xffff
+        // At most 2^34: the upper half is small, so one carry more is all there can be.
+        let (low, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
+        let (low, over) = low.overflowing_add(carry as u32);
+        fold_small((low & 0xffff) + (low >> 16) + over as u32) == 0xffff
     }
 }
 
@@ -167,6 +171,14 @@ const fn fold(mut sum: u64) -> u16 {
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
     sum as u16
+}
+
+/// The sum of a few words as 16 bits: at most 65,536 of them.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "folded to 16 bits first")]
+pub(crate) const fn fold_small(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (sum + (sum >> 16)) as u16
 }
 
 /// The checksum of `data` (RFC 1071).

@@ -54,7 +54,8 @@ pub struct Shape {
 pub struct Packet<'a> {
     buf: &'a mut [u8],
     start: usize,
-    len: usize,
+    /// Behind the last octet: at most the length of `buf`, at least `start`.
+    end: usize,
     insert_tci: Option<u16>,
     /// What the device said about the frame.
     pub rx: RxMeta,
@@ -64,11 +65,11 @@ impl<'a> Packet<'a> {
     /// The frame at `start..start + len` of `buf`; clipped to the buffer.
     pub fn new(buf: &'a mut [u8], start: usize, len: usize, rx: RxMeta) -> Self {
         let start = start.min(buf.len());
-        let len = len.min(buf.len() - start);
+        let end = start + len.min(buf.len() - start);
         Self {
             buf,
             start,
-            len,
+            end,
             insert_tci: None,
             rx,
         }
@@ -77,28 +78,24 @@ impl<'a> Packet<'a> {
     /// The frame.
     #[inline]
     pub fn data(&self) -> &[u8] {
-        self.buf
-            .get(self.start..self.start + self.len)
-            .unwrap_or(&[])
+        self.buf.get(self.start..self.end).unwrap_or(&[])
     }
 
     /// The frame, to be changed in place.
     #[inline]
     pub fn data_mut(&mut self) -> &mut [u8] {
-        self.buf
-            .get_mut(self.start..self.start + self.len)
-            .unwrap_or_default()
+        self.buf.get_mut(self.start..self.end).unwrap_or_default()
     }
 
     /// Length of the frame in octets, without FCS.
     #[inline]
     pub fn len(&self) -> usize {
-        self.len
+        self.end - self.start
     }
 
     /// Whether there is no octet in the frame.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.end == self.start
     }
 
     /// Octets in front of the frame.
@@ -108,7 +105,7 @@ impl<'a> Packet<'a> {
 
     /// Octets behind the frame.
     pub fn tailroom(&self) -> usize {
-        self.buf.len() - self.start - self.len
+        self.buf.len() - self.end
     }
 
     /// What the owner of the buffer must record.
@@ -116,7 +113,7 @@ impl<'a> Packet<'a> {
     pub fn shape(&self) -> Shape {
         Shape {
             start: self.start,
-            len: self.len,
+            len: self.len(),
             insert_tci: self.insert_tci,
         }
     }
@@ -126,10 +123,10 @@ impl<'a> Packet<'a> {
         if len > self.buf.len() - self.start {
             return Err(NoRoom);
         }
-        if let Some(gained) = self.buf.get_mut(self.start + self.len..self.start + len) {
+        if let Some(gained) = self.buf.get_mut(self.end..self.start + len) {
             gained.fill(0);
         }
-        self.len = len;
+        self.end = self.start + len;
         Ok(())
     }
 
@@ -137,15 +134,16 @@ impl<'a> Packet<'a> {
     /// 4A.2.3.2.4); not every device does. Without room it stays as it is.
     #[inline]
     pub fn pad(&mut self) {
-        if self.len >= MIN_FRAME {
+        let len = self.len();
+        if len >= MIN_FRAME {
             return;
         }
         // As a rule few octets are missing; beyond the frame there may be anything.
-        let behind = self.buf.get_mut(self.start + self.len..);
+        let behind = self.buf.get_mut(self.end..);
         match behind.and_then(<[u8]>::first_chunk_mut) {
-            Some(eight) if MIN_FRAME - self.len <= 8 => {
+            Some(eight) if MIN_FRAME - len <= 8 => {
                 *eight = [0; 8];
-                self.len = MIN_FRAME;
+                self.end = self.start + MIN_FRAME;
             }
             _ => {
                 let _ = self.set_len(MIN_FRAME);
@@ -156,7 +154,7 @@ impl<'a> Packet<'a> {
     /// Cuts off what lies behind `end`.
     #[inline]
     pub fn cut(&mut self, end: usize) {
-        self.len = self.len.min(end);
+        self.end = self.end.min(self.start.saturating_add(end));
     }
 
     /// Replaces all before the network header, which begins at `l3`, by `header` with the destination
@@ -169,20 +167,20 @@ impl<'a> Packet<'a> {
         header: &EthernetHeader,
     ) -> Result<usize, NoRoom> {
         let len = usize::from(header.len);
-        let l3_abs = self.start + l3.min(self.len);
+        let l3_abs = (self.start + l3).min(self.end);
         let start = l3_abs.checked_sub(len).ok_or(NoRoom)?;
         let room = self.buf.get_mut(start..l3_abs).ok_or(NoRoom)?;
-        let mut octets = header.octets;
-        octets[..6].copy_from_slice(&dst.0);
         // Copies of a length that the compiler knows are a few moves.
         if let Ok(room) = <&mut [u8; 18]>::try_from(&mut *room) {
-            room.copy_from_slice(&octets[..18]);
+            room[..6].copy_from_slice(&dst.0);
+            room[6..].copy_from_slice(&header.rest[..12]);
         } else if let Ok(room) = <&mut [u8; 14]>::try_from(&mut *room) {
-            room.copy_from_slice(&octets[..14]);
-        } else {
-            room.copy_from_slice(octets.get(..len).ok_or(NoRoom)?);
+            room[..6].copy_from_slice(&dst.0);
+            room[6..].copy_from_slice(&header.rest[..8]);
+        } else if let Ok(room) = <&mut [u8; 22]>::try_from(room) {
+            room[..6].copy_from_slice(&dst.0);
+            room[6..].copy_from_slice(&header.rest);
         }
-        self.len = self.start + self.len - start;
         self.start = start;
         self.insert_tci = header.insert_tci;
         self.rx.stripped_tci = None;
@@ -209,7 +207,9 @@ impl<'a> Packet<'a> {
 /// All of an Ethernet header but the destination, to be written many times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EthernetHeader {
-    octets: [u8; 22],
+    /// Source, tags and ethertype.
+    rest: [u8; 16],
+    /// With the destination: 14, 18 or 22.
     len: u8,
     insert_tci: Option<u16>,
 }
@@ -220,27 +220,25 @@ impl EthernetHeader {
     pub fn new(src: MacAddr, encap: Encap, ethertype: u16, insert: bool) -> Self {
         let insert = insert && encap.service_vid() == 0 && encap.vid() != 0;
         let in_frame = if insert { Encap::UNTAGGED } else { encap };
-        let mut octets = [0; 22];
-        octets[6..12].copy_from_slice(&src.0);
-        let mut at = 12;
+        let mut rest = [0; 16];
+        rest[..6].copy_from_slice(&src.0);
+        let mut at = 6;
         let tags = [
             (TPID_8021AD, in_frame.service_vid()),
             (TPID_8021Q, in_frame.vid()),
         ];
         for (tpid, vid) in tags.into_iter().filter(|(_, vid)| *vid != 0) {
-            octets[at..at + 2].copy_from_slice(&tpid.to_be_bytes());
-            octets[at + 2..at + 4].copy_from_slice(&vid.to_be_bytes());
+            rest[at..at + 2].copy_from_slice(&tpid.to_be_bytes());
+            rest[at + 2..at + 4].copy_from_slice(&vid.to_be_bytes());
             at += 4;
         }
-        octets[at..at + 2].copy_from_slice(&ethertype.to_be_bytes());
+        rest[at..at + 2].copy_from_slice(&ethertype.to_be_bytes());
         Self {
-            octets,
-            len: if at == 12 {
-                14
-            } else if at == 16 {
-                18
-            } else {
-                22
+            rest,
+            len: match at {
+                6 => 14,
+                10 => 18,
+                _ => 22,
             },
             insert_tci: insert.then(|| encap.vid()),
         }

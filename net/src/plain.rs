@@ -7,13 +7,13 @@
 //! same in it (there is a test that says so). No flow has such an address, so whoever compares
 //! addresses with those of a flow need not ask.
 
-use crate::addr::MacAddr;
-use crate::checksum::{Words, adjust};
+use crate::checksum::Words;
 use crate::flow::IpProto;
 use crate::header::ethertype;
 use crate::packet::{Packet, RxChecksum};
 use crate::rewrite::Deltas;
 use crate::tag::{Encap, TPID_8021Q};
+use crate::tuple::Tuple;
 
 /// A plain frame: where its headers are, and what is in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +31,6 @@ pub struct Plain {
     /// TCP or UDP.
     proto: IpProto,
     v6: bool,
-}
-
-/// Addresses of a plain frame in wire order, see [`Tuple`](crate::Tuple).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Addrs {
-    /// IPv4.
-    V4(u64),
-    /// IPv6.
-    V6([u64; 4]),
 }
 
 /// The TCP header of a plain frame, in host order.
@@ -67,8 +58,9 @@ impl Plain {
     pub fn parse(packet: &Packet<'_>) -> Option<Self> {
         let frame = packet.data();
         let head: &[u8; 18] = frame.first_chunk()?;
-        let source = MacAddr([head[6], head[7], head[8], head[9], head[10], head[11]]);
-        if !source.is_station() || packet.rx.stripped_service_tci.is_some() {
+        let source = u64::from_be_bytes(*chunk(head, 6)?) >> 16;
+        // A station's address: neither a group's nor zero.
+        if source == 0 || head[6] & 1 != 0 || packet.rx.stripped_service_tci.is_some() {
             return None;
         }
         let (l3, vid, kind) = match (be16(head, 12), packet.rx.stripped_tci) {
@@ -179,15 +171,36 @@ impl Plain {
         chunk(frame, self.l4).map_or(0, |ports| u32::from_ne_bytes(*ports))
     }
 
-    /// Both addresses, in wire order.
+    /// Both addresses of an IPv4 packet, in wire order.
     #[inline]
-    pub fn addrs(&self, frame: &[u8]) -> Addrs {
+    pub fn addrs_v4(&self, frame: &[u8]) -> u64 {
+        chunk(frame, self.l3 + 12).map_or(0, |addrs| u64::from_ne_bytes(*addrs))
+    }
+
+    /// Both addresses of an IPv6 packet, in wire order.
+    #[inline]
+    pub fn addrs_v6(&self, frame: &[u8]) -> [u64; 4] {
+        let addrs: Option<&[u8; 32]> = chunk(frame, self.l3 + 8);
+        addrs.map_or([0; 4], |addrs| zerocopy::transmute!(*addrs))
+    }
+
+    /// Addresses, ports and protocol.
+    pub fn tuple(&self, frame: &[u8]) -> Tuple {
+        let (ports, proto) = (self.ports(frame), self.proto);
         if self.v6 {
-            let addrs: Option<&[u8; 32]> = chunk(frame, self.l3 + 8);
-            Addrs::V6(addrs.map_or([0; 4], |addrs| zerocopy::transmute!(*addrs)))
+            let addrs = self.addrs_v6(frame);
+            Tuple::V6 {
+                addrs,
+                ports,
+                proto,
+            }
         } else {
-            let addrs = chunk(frame, self.l3 + 12);
-            Addrs::V4(addrs.map_or(0, |addrs| u64::from_ne_bytes(*addrs)))
+            let addrs = self.addrs_v4(frame);
+            Tuple::V4 {
+                addrs,
+                ports,
+                proto,
+            }
         }
     }
 
@@ -206,54 +219,58 @@ impl Plain {
         })
     }
 
-    /// Gives the packet other addresses and ports, takes one hop off, and adjusts the checksums by
+    /// Gives an IPv4 packet other addresses and ports, takes one hop off, and adjusts the checksums by
     /// `deltas`, which must be those between the tuple it has and the one it gets (RFC 1624). `frame`
-    /// is the frame that was parsed, and `addrs` are of its family; otherwise nothing changes.
+    /// is the frame that was parsed; in any other, nothing is promised but that it survives.
     #[inline]
-    pub fn rewrite(&self, frame: &mut [u8], addrs: Addrs, ports: u32, deltas: Deltas) {
-        let (l3, header) = (usize::from(self.l3), usize::from(self.l4 - self.l3));
-        let Some((ip, segment)) = frame
-            .get_mut(l3..)
-            .and_then(|rest| rest.split_at_mut_checked(header))
-        else {
+    pub fn rewrite_v4(&self, frame: &mut [u8], addrs: u64, ports: u32, deltas: Deltas) {
+        let Some(rest) = frame.get_mut(usize::from(self.l3)..) else {
             return;
         };
-        match (addrs, self.v6) {
-            (Addrs::V4(addrs), false) => {
-                let Some(ip) = ip.first_chunk_mut::<20>() else {
-                    return;
-                };
-                ip[8] = ip[8].saturating_sub(1);
-                let sum = adjust(be16(ip, 10), deltas.of_ip());
-                ip[10..12].copy_from_slice(&sum.to_be_bytes());
-                ip[12..20].copy_from_slice(&addrs.to_ne_bytes());
-            }
-            (Addrs::V6(addrs), true) => {
-                let Some(ip) = ip.first_chunk_mut::<40>() else {
-                    return;
-                };
-                ip[7] = ip[7].saturating_sub(1);
-                let addrs: [u8; 32] = zerocopy::transmute!(addrs);
-                ip[8..40].copy_from_slice(&addrs);
-            }
-            _ => return,
-        }
-        if let Some(head) = segment.first_chunk_mut::<4>() {
-            *head = ports.to_ne_bytes();
-        }
-        let tcp = self.proto == IpProto::TCP;
-        let Some(field) = segment.get_mut(if tcp { 16..18 } else { 6..8 }) else {
+        let Some((ip, segment)) = rest.split_first_chunk_mut::<20>() else {
             return;
         };
-        let old = u16::from_be_bytes([field[0], field[1]]);
-        let new = match adjust(old, deltas.of_transport()) {
+        ip[8] = ip[8].wrapping_sub(1);
+        let sum = deltas.adjust_ip(be16(ip, 10));
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        ip[12..20].copy_from_slice(&addrs.to_ne_bytes());
+        self.rewrite_transport(segment, ports, deltas);
+    }
+
+    /// As [`rewrite_v4`](Self::rewrite_v4), for IPv6.
+    #[inline]
+    pub fn rewrite_v6(&self, frame: &mut [u8], addrs: [u64; 4], ports: u32, deltas: Deltas) {
+        let Some(rest) = frame.get_mut(usize::from(self.l3)..) else {
+            return;
+        };
+        let Some((ip, segment)) = rest.split_first_chunk_mut::<40>() else {
+            return;
+        };
+        ip[7] = ip[7].wrapping_sub(1);
+        let addrs: [u8; 32] = zerocopy::transmute!(addrs);
+        ip[8..40].copy_from_slice(&addrs);
+        self.rewrite_transport(segment, ports, deltas);
+    }
+
+    #[inline]
+    fn rewrite_transport(&self, segment: &mut [u8], ports: u32, deltas: Deltas) {
+        if self.proto == IpProto::TCP {
+            if let Some(tcp) = segment.first_chunk_mut::<20>() {
+                tcp[..4].copy_from_slice(&ports.to_ne_bytes());
+                let sum = deltas.adjust_transport(be16(tcp, 16));
+                tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+            }
+        } else if let Some(udp) = segment.first_chunk_mut::<8>() {
+            udp[..4].copy_from_slice(&ports.to_ne_bytes());
+            let old = be16(udp, 6);
             // A datagram without a checksum stays without one (RFC 3022 section 4.1).
-            _ if !tcp && old == 0 => 0,
-            // Zero means "none"; its other representation is sent (RFC 768).
-            0 if !tcp => 0xffff,
-            sum => sum,
-        };
-        field.copy_from_slice(&new.to_be_bytes());
+            if old != 0 {
+                let sum = deltas.adjust_transport(old);
+                // Zero means "none"; its other representation is sent (RFC 768).
+                let sum = if sum == 0 { 0xffff } else { sum };
+                udp[6..8].copy_from_slice(&sum.to_be_bytes());
+            }
+        }
     }
 }
 

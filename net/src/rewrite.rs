@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::checksum::{Sum, adjust};
+use crate::checksum::{Sum, fold_small};
 use crate::flow::{FlowKey, IpProto};
 use crate::header::{Ipv4, Ipv6, Tcp, Udp, view_mut};
 use crate::layers::{Fragment, Layers, Network};
@@ -43,17 +43,17 @@ impl Deltas {
         }
     }
 
-    /// What the header checksum of an IPv4 packet sees, one hop taken off: TTL is the upper half of
-    /// its word.
+    /// The header checksum of an IPv4 packet that had `checksum`, after the rewrite with one hop taken
+    /// off: TTL is the upper half of its word (RFC 1624 equation 3).
     #[inline]
-    pub(crate) const fn of_ip(self) -> Sum {
-        Sum::ZERO.add_u16(self.addr).sub_u16(0x0100)
+    pub(crate) const fn adjust_ip(self, checksum: u16) -> u16 {
+        !fold_small(!checksum as u32 + self.addr as u32 + !0x0100_u16 as u32)
     }
 
-    /// What a checksum over a pseudo-header sees.
+    /// A checksum over a pseudo-header, after the rewrite.
     #[inline]
-    pub(crate) const fn of_transport(self) -> Sum {
-        Sum::ZERO.add_u16(self.l4)
+    pub(crate) const fn adjust_transport(self, checksum: u16) -> u16 {
+        !fold_small(!checksum as u32 + self.l4 as u32)
     }
 
     /// What the way back does: packets of the reply are translated the other way round, so their
@@ -121,7 +121,7 @@ impl Rewrite {
                 ip.src = to.src.v4_octets();
                 ip.dst = to.dst.v4_octets();
                 ip.ttl = ip.ttl.saturating_sub(1);
-                ip.checksum = adjust(ip.checksum.get(), self.deltas.of_ip()).into();
+                ip.checksum = self.deltas.adjust_ip(ip.checksum.get()).into();
             }
             Network::Ipv6 if !to.src.is_v4() => {
                 let ip: &mut Ipv6 = view_mut(frame, layers.l3).ok_or(RewriteError::Mismatch)?;
@@ -131,20 +131,19 @@ impl Rewrite {
             }
             _ => return Err(RewriteError::Mismatch),
         }
-        let delta = self.deltas.of_transport();
         match to.proto {
             IpProto::TCP => {
                 let tcp: &mut Tcp = view_mut(frame, layers.l4).ok_or(RewriteError::Mismatch)?;
                 tcp.sport = to.sport().0.into();
                 tcp.dport = to.dport().0.into();
-                tcp.checksum = adjust(tcp.checksum.get(), delta).into();
+                tcp.checksum = self.deltas.adjust_transport(tcp.checksum.get()).into();
             }
             IpProto::UDP => {
                 let udp: &mut Udp = view_mut(frame, layers.l4).ok_or(RewriteError::Mismatch)?;
                 udp.sport = to.sport().0.into();
                 udp.dport = to.dport().0.into();
                 if udp.checksum.get() != 0 {
-                    let sum = adjust(udp.checksum.get(), delta);
+                    let sum = self.deltas.adjust_transport(udp.checksum.get());
                     // Zero means "none"; its other representation is sent (RFC 768).
                     udp.checksum = if sum == 0 { 0xffff } else { sum }.into();
                 }

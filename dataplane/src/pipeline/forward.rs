@@ -136,12 +136,7 @@ impl State {
             }
         }
         if !matches!(verdict, Verdict::Drop(_)) {
-            for cell in self.service_counters(tables, &data) {
-                match direction {
-                    Direction::Original => cell.original.count(len),
-                    Direction::Reply => cell.reply.count(len),
-                }
-            }
+            self.count_service(tables, &data, direction, len);
         }
         verdict
     }

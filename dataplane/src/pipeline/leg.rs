@@ -74,6 +74,12 @@ impl Leg {
         VlanIndex((self.0 >> 48) as u16)
     }
 
+    /// Whether the station is the one that packets came from.
+    #[inline]
+    pub const fn is_last_hop(self) -> bool {
+        self.0 & GROUP == 0
+    }
+
     /// The station.
     #[inline]
     pub const fn next(self) -> NextHop {

@@ -23,13 +23,11 @@ mod plain;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use conntrack::{EndReason, Probe, TableConfig, TcpSegment};
+use conntrack::{Direction, EndReason, TableConfig, TcpSegment};
 use crossbeam::queue::ArrayQueue;
 use lb::snat::PortStripe;
 use net::header::{Tcp, view};
-use net::{
-    Fragment, IpProto, Layers, MacAddr, Network, Packet, Plain, PortId, RxChecksum, Timestamp,
-};
+use net::{Fragment, IpProto, Layers, MacAddr, Network, Packet, PortId, RxChecksum, Timestamp};
 use vlan::Event;
 use vlan::Vlan;
 use vlan::neighbor::Neighbors;
@@ -65,10 +63,12 @@ pub struct Pipeline {
     state: State,
 }
 
+type Flows = conntrack::Table<FlowData>;
+
 /// What one worker owns.
 struct State {
     worker: usize,
-    flows: conntrack::Table<FlowData>,
+    flows: Flows,
     selector: lb::Selector,
     stripe: PortStripe,
     neighbors: Arc<Neighbors>,
@@ -163,27 +163,15 @@ impl Pipeline {
     ) {
         let Self { tables, state } = self;
         let mut looks: ArrayVec<Option<Look>, BURST> = ArrayVec::new();
-        for packet in packets.iter().take(BURST) {
-            looks.push(Plain::parse(packet).map(|plain| {
-                let hash = state.hash_plain(&plain, packet.data());
-                state.flows.prefetch(hash);
-                Look {
-                    plain,
-                    hash,
-                    probe: Probe::NONE,
-                }
-            }));
-        }
-        for look in looks.iter_mut().flatten() {
-            look.probe = state.flows.probe(look.hash, look.plain.is_v6());
-        }
+        state.look(packets, &mut looks);
+        state.probe(&mut looks);
         let mut last = None;
         for (packet, look) in packets.iter_mut().zip(&looks) {
-            let verdict = look
+            let straight = look
                 .as_ref()
                 .and_then(|look| state.straight(tables, now, port, packet, look, &mut last));
-            verdicts.push(match verdict {
-                Some(verdict) => verdict,
+            verdicts.push(match straight {
+                Some((out, step)) => Verdict::Transmit(out, step),
                 None => state.long_way(tables, now, port, packet, look.as_ref()),
             });
         }
@@ -308,16 +296,20 @@ impl State {
         }
     }
 
-    /// This worker's counters of a virtual server and of a member.
-    fn service_counters<'t>(
-        &self,
-        tables: &'t Tables,
-        data: &FlowData,
-    ) -> impl Iterator<Item = &'t ServiceCounters> + use<'t> {
-        service_counters(tables, self.worker, data)
+    /// Counts a packet of `bytes` octets for its virtual server and member.
+    #[inline]
+    fn count_service(&self, tables: &Tables, data: &FlowData, direction: Direction, bytes: usize) {
+        for cell in service_counters(tables, self.worker, data) {
+            match direction {
+                Direction::Original => cell.original.count(bytes),
+                Direction::Reply => cell.reply.count(bytes),
+            }
+        }
     }
 }
 
+/// A worker's counters of a virtual server and of a member.
+#[inline]
 fn service_counters<'t>(
     tables: &'t Tables,
     worker: usize,
@@ -325,10 +317,10 @@ fn service_counters<'t>(
 ) -> impl Iterator<Item = &'t ServiceCounters> + use<'t> {
     let virtual_server = tables.virtual_server_stats.get(data.virtual_server.index());
     let member = tables.member_stats.get(data.member.index());
-    virtual_server
+    [virtual_server, member]
+        .map(|stats| stats.and_then(|stats| stats.worker(worker)))
         .into_iter()
-        .chain(member)
-        .filter_map(move |stats| stats.worker(worker))
+        .flatten()
 }
 
 /// Keeps the books when a flow ends.

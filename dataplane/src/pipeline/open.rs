@@ -8,7 +8,7 @@ use net::{Addr, Deltas, FlowKey, IpProto, L4Port, Layers, Packet, VlanIndex};
 use vlan::Owner;
 
 use super::local::reset;
-use super::{Arrival, FlowData, Leg, NextHop, State};
+use super::{Arrival, FlowData, Leg, NextHop, State, service_counters};
 use crate::steer::Question;
 use crate::tables::Tables;
 use crate::verdict::{Answer, DropReason, FlowStep, Verdict};
@@ -219,7 +219,7 @@ impl State {
             Err(InsertError::Collision) => return Err(DropReason::TupleInUse),
         };
         self.selector.opened(member_id);
-        for cell in self.service_counters(tables, &data) {
+        for cell in service_counters(tables, self.worker, &data) {
             cell.connections.add(1);
             cell.connections_total.add(1);
         }

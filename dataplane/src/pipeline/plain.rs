@@ -3,27 +3,105 @@
 //! changes nothing before the last question is answered. Whoever does not fit gets `None` and goes
 //! the long way (`forward`, `open`), where the same questions are asked one by one.
 
+use arrayvec::ArrayVec;
 use conntrack::{Direction, Hit, Probe, TcpSegment};
-use net::plain::Addrs;
-use net::{FlowKey, MacAddr, Packet, Plain, PortId, Timestamp, Tuple, VlanIndex};
+use net::{Deltas, FlowKey, MacAddr, Packet, Plain, PortId, Timestamp};
 use vlan::Vlan;
 use vlan::neighbor::Resolution;
 
-use super::{Leg, NextHop, State};
+use super::{Flows, Leg, NextHop, State};
 use crate::egress::flow_hash;
+use crate::port::BURST;
 use crate::tables::Tables;
-use crate::verdict::{FlowStep, Verdict};
+use crate::verdict::FlowStep;
 
 /// A plain packet and where its flow probably is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub(super) plain: Plain,
+    ports: u32,
     pub(super) hash: u64,
     pub(super) probe: Probe,
 }
 
+/// What differs between IPv4 and IPv6 on the straight way.
+trait Family {
+    /// Both addresses of a packet.
+    type Addrs: Copy;
+    const V6: bool;
+
+    fn addrs(plain: &Plain, frame: &[u8]) -> Self::Addrs;
+    fn hash(flows: &Flows, addrs: &Self::Addrs, ports: u32, proto: u8) -> u64;
+    fn confirm(flows: &Flows, look: &Look, addrs: &Self::Addrs) -> Option<Hit>;
+    /// The addresses it leaves with.
+    fn translated(flows: &mut Flows, hit: Hit, direction: Direction) -> Option<Self::Addrs>;
+    fn rewrite(plain: &Plain, frame: &mut [u8], addrs: Self::Addrs, ports: u32, deltas: Deltas);
+}
+
+struct V4;
+struct V6;
+
+impl Family for V4 {
+    type Addrs = u64;
+    const V6: bool = false;
+
+    #[inline]
+    fn addrs(plain: &Plain, frame: &[u8]) -> u64 {
+        plain.addrs_v4(frame)
+    }
+
+    #[inline]
+    fn hash(flows: &Flows, addrs: &u64, ports: u32, proto: u8) -> u64 {
+        flows.hash_v4(*addrs, ports, proto)
+    }
+
+    #[inline]
+    fn confirm(flows: &Flows, look: &Look, addrs: &u64) -> Option<Hit> {
+        flows.confirm_v4(look.probe, *addrs, look.ports, look.plain.proto().0)
+    }
+
+    #[inline]
+    fn translated(flows: &mut Flows, hit: Hit, direction: Direction) -> Option<u64> {
+        Some(flows.hit(hit)?.translated_v4(direction))
+    }
+
+    #[inline]
+    fn rewrite(plain: &Plain, frame: &mut [u8], addrs: u64, ports: u32, deltas: Deltas) {
+        plain.rewrite_v4(frame, addrs, ports, deltas);
+    }
+}
+
+impl Family for V6 {
+    type Addrs = [u64; 4];
+    const V6: bool = true;
+
+    #[inline]
+    fn addrs(plain: &Plain, frame: &[u8]) -> [u64; 4] {
+        plain.addrs_v6(frame)
+    }
+
+    #[inline]
+    fn hash(flows: &Flows, addrs: &[u64; 4], ports: u32, proto: u8) -> u64 {
+        flows.hash_v6(addrs, ports, proto)
+    }
+
+    #[inline]
+    fn confirm(flows: &Flows, look: &Look, addrs: &[u64; 4]) -> Option<Hit> {
+        flows.confirm_v6(look.probe, addrs, look.ports, look.plain.proto().0)
+    }
+
+    #[inline]
+    fn translated(flows: &mut Flows, hit: Hit, direction: Direction) -> Option<[u64; 4]> {
+        flows.translated_v6(hit, direction)
+    }
+
+    #[inline]
+    fn rewrite(plain: &Plain, frame: &mut [u8], addrs: [u64; 4], ports: u32, deltas: Deltas) {
+        plain.rewrite_v6(frame, addrs, ports, deltas);
+    }
+}
+
 /// What the frames of a burst with one tag have in common.
-#[derive(Clone, Copy)]
 pub(super) struct Ingress<'t> {
     vid: u16,
     vlan: &'t Vlan,
@@ -35,47 +113,68 @@ pub(super) struct Ingress<'t> {
 impl<'t> Ingress<'t> {
     /// The VLAN of a plain frame; that of the frame before, most of the time.
     #[inline]
-    fn of(
-        last: &mut Option<Self>,
+    fn of<'l>(
+        last: &'l mut Option<Self>,
         tables: &'t Tables,
         port: PortId,
         plain: &Plain,
-    ) -> Option<Self> {
-        if let Some(last) = last
-            && last.vid == plain.vid()
-        {
-            return Some(*last);
+    ) -> Option<&'l Self> {
+        if last.as_ref().is_none_or(|last| last.vid != plain.vid()) {
+            *last = Self::find(tables, port, plain);
         }
+        last.as_ref()
+    }
+
+    #[cold]
+    fn find(tables: &'t Tables, port: PortId, plain: &Plain) -> Option<Self> {
         let vlan = tables.vlans.demux(port, plain.encap())?;
-        *last = Some(Self {
+        Some(Self {
             vid: plain.vid(),
             vlan,
             mac: vlan.mac.to_u64(),
             learns: tables.learns(vlan.index),
-        });
-        *last
+        })
     }
-}
-
-/// A way out that was found for a packet.
-#[derive(Clone, Copy)]
-struct Way {
-    vlan: VlanIndex,
-    mac: MacAddr,
 }
 
 impl State {
-    /// The hash of a plain packet's tuple.
-    #[inline]
-    pub(super) fn hash_plain(&self, plain: &Plain, frame: &[u8]) -> u64 {
-        let (ports, proto) = (plain.ports(frame), plain.proto().0);
-        match plain.addrs(frame) {
-            Addrs::V4(addrs) => self.flows.hash_v4(addrs, ports, proto),
-            Addrs::V6(addrs) => self.flows.hash_v6(&addrs, ports, proto),
+    /// The first pass: finds out which packets are plain, and asks for the memory where their flows are
+    /// looked up.
+    #[inline(never)]
+    pub(super) fn look(&self, packets: &[Packet<'_>], looks: &mut ArrayVec<Option<Look>, BURST>) {
+        for packet in packets.iter().take(BURST) {
+            let look = Plain::parse(packet).map(|plain| {
+                let frame = packet.data();
+                let (ports, proto) = (plain.ports(frame), plain.proto().0);
+                let flows = &self.flows;
+                let hash = if plain.is_v6() {
+                    V6::hash(flows, &V6::addrs(&plain, frame), ports, proto)
+                } else {
+                    V4::hash(flows, &V4::addrs(&plain, frame), ports, proto)
+                };
+                flows.prefetch(hash);
+                Look {
+                    plain,
+                    ports,
+                    hash,
+                    probe: Probe::NONE,
+                }
+            });
+            // There is room for each of a burst.
+            let _ = looks.try_push(look);
         }
     }
 
-    /// Forwards a packet that goes the straight way. `None`: it does not, and nothing has happened.
+    /// The second pass: finds out where their flows probably are, and asks for the memory of those.
+    #[inline(never)]
+    pub(super) fn probe(&self, looks: &mut [Option<Look>]) {
+        for look in looks.iter_mut().flatten() {
+            look.probe = self.flows.probe(look.hash, look.plain.is_v6());
+        }
+    }
+
+    /// Forwards a packet that goes the straight way, and says by which port it leaves. `None`: it does
+    /// not, and nothing has happened.
     #[inline]
     pub(super) fn straight<'t>(
         &mut self,
@@ -85,96 +184,50 @@ impl State {
         packet: &mut Packet<'_>,
         look: &Look,
         last: &mut Option<Ingress<'t>>,
-    ) -> Option<Verdict> {
+    ) -> Option<(PortId, FlowStep)> {
+        let ingress = Ingress::of(last, tables, port, &look.plain)?;
+        if look.plain.is_v6() {
+            self.straight_as::<V6>(tables, now, port, packet, look, ingress)
+        } else {
+            self.straight_as::<V4>(tables, now, port, packet, look, ingress)
+        }
+    }
+
+    #[inline]
+    fn straight_as<F: Family>(
+        &mut self,
+        tables: &Tables,
+        now: Timestamp,
+        port: PortId,
+        packet: &mut Packet<'_>,
+        look: &Look,
+        ingress: &Ingress<'_>,
+    ) -> Option<(PortId, FlowStep)> {
         let plain = &look.plain;
-        let ingress = Ingress::of(last, tables, port, plain)?;
-        let frame = packet.data();
+        let (len, headroom) = (packet.len(), packet.headroom());
+        let frame = packet.data_mut();
         let (source_mac, destination_mac) = macs(frame)?;
         if destination_mac != ingress.mac {
             return None;
         }
-        let (addrs, ports, proto) = (plain.addrs(frame), plain.ports(frame), plain.proto().0);
-        let hit = match &addrs {
-            Addrs::V4(addrs) => self.flows.confirm_v4(look.probe, *addrs, ports, proto),
-            Addrs::V6(addrs) => self.flows.confirm_v6(look.probe, addrs, ports, proto),
-        }?;
+        let hit = F::confirm(&self.flows, look, &F::addrs(plain, frame))?;
         let direction = hit.direction();
-        let original = direction == Direction::Original;
-        let data = *self.flows.hit(hit)?.data();
+        let flow = self.flows.hit(hit)?;
+        let data = *flow.data();
         if data.stamp != tables.stamp() {
             return None;
         }
-        // A last hop that has moved is followed on the long way.
-        if original && ingress.vlan.auto_lasthop {
-            let here = Leg::last_hop(ingress.vlan.index, source_mac);
-            if data.reply != here && matches!(data.reply.next(), NextHop::LastHop(_)) {
-                return None;
+        let (leg, deltas, step) = match direction {
+            Direction::Original => {
+                // A last hop that has moved is followed on the long way.
+                let here = Leg::last_hop(ingress.vlan.index, source_mac);
+                if data.reply != here && data.reply.is_last_hop() && ingress.vlan.auto_lasthop {
+                    return None;
+                }
+                (data.original, data.deltas, FlowStep::Original)
             }
-        }
-        let leg = if original { data.original } else { data.reply };
-        let way = self.way(leg)?;
-        let exit = tables.exits.get(usize::from(way.vlan.0))?.as_ref()?;
-        if plain.end() - plain.l3() > exit.mtu {
-            return None;
-        }
-        let out = exit.single.map_or_else(
-            || {
-                let flow = || flow_hash(&key(plain, &addrs, ports));
-                tables.egress_port(way.vlan, way.mac, flow)
-            },
-            Some,
-        )?;
-        let header = exit.header(plain.is_v6(), tables.inserts_tag(out));
-        if header.len() > plain.l3() + packet.headroom() {
-            return None;
-        }
-        let tcp = plain.tcp(frame).map(|tcp| TcpSegment {
-            seq: tcp.seq,
-            ack: tcp.ack,
-            payload_len: u32::from(plain.payload_len()),
-            window: tcp.window,
-            flags: tcp.flags,
-        });
-        let len = packet.len();
-        let bytes = u32::try_from(len).ok()?;
-        let flow = self.flows.hit(hit)?;
-        if !flow.passes(direction, tcp.as_ref(), bytes, now) {
-            return None;
-        }
-        // From here on it goes.
-        let (addrs, ports) = self.translated(hit, &addrs, direction);
-        if ingress.learns {
-            tables.heard(ingress.vlan.index, MacAddr::from_u64(source_mac), port);
-        }
-        let deltas = if original {
-            data.deltas
-        } else {
-            data.deltas.inverted()
+            Direction::Reply => (data.reply, data.deltas.inverted(), FlowStep::Reply),
         };
-        plain.rewrite(packet.data_mut(), addrs, ports, deltas);
-        packet.cut(plain.end());
-        // There is room for it: that was asked.
-        let _ = packet.set_header(plain.l3(), way.mac, header);
-        packet.pad();
-        for cell in self.service_counters(tables, &data) {
-            let traffic = if original {
-                &cell.original
-            } else {
-                &cell.reply
-            };
-            traffic.count(len);
-        }
-        let step = if original {
-            FlowStep::Original
-        } else {
-            FlowStep::Reply
-        };
-        Some(Verdict::Transmit(out, step))
-    }
-
-    /// The station that `leg` leads to, if it is known.
-    #[inline]
-    fn way(&self, leg: Leg) -> Option<Way> {
         let mac = match leg.next() {
             NextHop::LastHop(mac) => mac,
             NextHop::Neighbor(neighbor) => match self.neighbors.mac(neighbor) {
@@ -184,28 +237,45 @@ impl State {
             NextHop::Unresolved => return None,
         };
         let vlan = leg.vlan();
-        Some(Way { vlan, mac })
-    }
-
-    /// The addresses and ports that the packet of a hit leaves with.
-    #[inline]
-    fn translated(&mut self, hit: Hit, addrs: &Addrs, direction: Direction) -> (Addrs, u32) {
-        match addrs {
-            Addrs::V4(old) => {
-                let new = self
-                    .flows
-                    .hit(hit)
-                    .map(|flow| flow.translated_v4(direction));
-                let (addrs, ports) = new.unwrap_or((*old, 0));
-                (Addrs::V4(addrs), ports)
-            }
-            Addrs::V6(old) => {
-                let addrs = self.flows.translated_v6(hit).unwrap_or(*old);
-                let flow = self.flows.hit(hit);
-                let ports = flow.map_or(0, |flow| flow.translated_ports(direction));
-                (Addrs::V6(addrs), ports)
-            }
+        let exit = tables.exits.get(usize::from(vlan.0))?.as_ref()?;
+        if plain.end() - plain.l3() > exit.mtu {
+            return None;
         }
+        let out = match exit.single {
+            Some(port) => port,
+            None => {
+                let flow = || flow_hash(&FlowKey::from(plain.tuple(frame)));
+                tables.egress_port(vlan, mac, flow)?
+            }
+        };
+        let header = exit.header(F::V6, tables.inserts_tag(out));
+        if header.len() > plain.l3() + headroom {
+            return None;
+        }
+        let tcp = plain.tcp(frame).map(|tcp| TcpSegment {
+            seq: tcp.seq,
+            ack: tcp.ack,
+            payload_len: u32::from(plain.payload_len()),
+            window: tcp.window,
+            flags: tcp.flags,
+        });
+        let addrs = F::translated(&mut self.flows, hit, direction)?;
+        let flow = self.flows.hit(hit)?;
+        let ports = flow.translated_ports(direction);
+        if !flow.passes(direction, tcp.as_ref(), u32::try_from(len).ok()?, now) {
+            return None;
+        }
+        // From here on it goes.
+        if ingress.learns {
+            tables.heard(ingress.vlan.index, MacAddr::from_u64(source_mac), port);
+        }
+        F::rewrite(plain, frame, addrs, ports, deltas);
+        packet.cut(plain.end());
+        // There is room for it: that was asked.
+        let _ = packet.set_header(plain.l3(), mac, header);
+        packet.pad();
+        self.count_service(tables, &data, direction, len);
+        Some((out, step))
     }
 }
 
@@ -215,21 +285,4 @@ fn macs(frame: &[u8]) -> Option<(u64, u64)> {
     let destination = u64::from_be_bytes(*frame.first_chunk()?) >> 16;
     let source = u64::from_be_bytes(*frame.get(6..)?.first_chunk()?) >> 16;
     Some((source, destination))
-}
-
-/// The key of a plain packet.
-fn key(plain: &Plain, addrs: &Addrs, ports: u32) -> FlowKey {
-    let proto = plain.proto();
-    FlowKey::from(match *addrs {
-        Addrs::V4(addrs) => Tuple::V4 {
-            addrs,
-            ports,
-            proto,
-        },
-        Addrs::V6(addrs) => Tuple::V6 {
-            addrs,
-            ports,
-            proto,
-        },
-    })
 }

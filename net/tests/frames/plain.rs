@@ -1,6 +1,5 @@
 //! What is plain at a glance is what the judge of form finds in it.
 
-use net::plain::Addrs;
 use net::{
     FlowKey, Fragment, IpProto, Layers, Network, Packet, ParseError, Plain, Rewrite, RxChecksum,
     RxMeta, Tuple,
@@ -15,19 +14,11 @@ fn look(frame: &[u8], rx: RxMeta) -> Option<Plain> {
     Plain::parse(&Packet::new(&mut copy, 0, len, rx))
 }
 
-fn tuple(plain: &Plain, frame: &[u8]) -> Tuple {
-    let (ports, proto) = (plain.ports(frame), plain.proto());
-    match plain.addrs(frame) {
-        Addrs::V4(addrs) => Tuple::V4 {
-            addrs,
-            ports,
-            proto,
-        },
-        Addrs::V6(addrs) => Tuple::V6 {
-            addrs,
-            ports,
-            proto,
-        },
+/// The frame with another tuple.
+fn rewrite(plain: &Plain, frame: &mut [u8], to: &FlowKey, deltas: net::Deltas) {
+    match Tuple::from(to) {
+        Tuple::V4 { addrs, ports, .. } => plain.rewrite_v4(frame, addrs, ports, deltas),
+        Tuple::V6 { addrs, ports, .. } => plain.rewrite_v6(frame, addrs, ports, deltas),
     }
 }
 
@@ -44,7 +35,7 @@ fn agree(frame: &[u8], rx: RxMeta) -> Result<bool, TestCaseError> {
             return Ok(true);
         }
     };
-    prop_assert_eq!(FlowKey::from(tuple(&plain, frame)), layers.key);
+    prop_assert_eq!(FlowKey::from(plain.tuple(frame)), layers.key);
     prop_assert_eq!(plain.encap(), layers.encap);
     prop_assert_eq!(plain.is_v6(), layers.network == Network::Ipv6);
     prop_assert_eq!((plain.l3(), plain.end()), (layers.l3, layers.end));
@@ -130,18 +121,10 @@ proptest! {
             let len = expected.len();
             let mut packet = Packet::new(&mut expected, 0, len, rx);
             Rewrite::new(&from, &to).apply(&mut packet, &layers).unwrap();
-            let (addrs, ports) = match Tuple::from(&to) {
-                Tuple::V4 { addrs, ports, .. } => (Addrs::V4(addrs), ports),
-                Tuple::V6 { addrs, ports, .. } => (Addrs::V6(addrs), ports),
-            };
-            plain.rewrite(&mut frame, addrs, ports, deltas);
+            rewrite(&plain, &mut frame, &to, deltas);
             prop_assert_eq!(&frame, &expected);
             // And back, by the differences the other way round, but for the hop.
-            let (addrs, ports) = match Tuple::from(&from) {
-                Tuple::V4 { addrs, ports, .. } => (Addrs::V4(addrs), ports),
-                Tuple::V6 { addrs, ports, .. } => (Addrs::V6(addrs), ports),
-            };
-            plain.rewrite(&mut frame, addrs, ports, deltas.inverted());
+            rewrite(&plain, &mut frame, &from, deltas.inverted());
             let back = Spec { ttl: spec.ttl.wrapping_sub(2), ..spec };
             if back.ttl < 254 {
                 prop_assert_eq!(frame, back.received().0);
