@@ -72,7 +72,7 @@ pub enum MemifRole {
 /// | `af_packet:eth1` | kernel interface, through packet sockets |
 /// | `af_xdp:eth1` | kernel interface, through AF_XDP sockets |
 /// | `tap:tmm0` | a tap interface, created |
-/// | `memif:/run/a.sock[,role=server][,id=N]` | shared memory with another process |
+/// | `memif:/run/a.sock[,role=server][,id=N][,queues=N]` | shared memory with another process |
 /// | `pcap:in.pcap,out.pcap` | files; either may be left out |
 /// | `ring:name` | what is sent comes back |
 /// | `null` | receives empty frames, swallows all |
@@ -96,6 +96,9 @@ pub enum PortSpec {
         role: MemifRole,
         /// Number of the link on the socket.
         id: u32,
+        /// Queues each way, 1 to 64. Both ends must have as many: the driver takes the ring of one
+        /// queue for another's otherwise, and frames come in twice.
+        queues: u16,
     },
     /// Capture files.
     Pcap {
@@ -120,7 +123,7 @@ pub enum PortSpec {
 pub enum SpecError {
     /// Neither a known kind nor a DPDK device.
     #[error(
-        "{0:?} is no port: expected af_packet:IFACE, af_xdp:IFACE, tap:NAME, memif:PATH[,role=server|client][,id=N], \
+        "{0:?} is no port: expected af_packet:IFACE, af_xdp:IFACE, tap:NAME, memif:PATH[,role=server|client][,id=N][,queues=N], \
          pcap:IN,OUT, ring:NAME, null, pci:ADDRESS or a DPDK device such as net_null0"
     )]
     Unknown(String),
@@ -133,7 +136,9 @@ pub enum SpecError {
     )]
     Pci(String),
     /// A memif option that does not exist or has a bad value.
-    #[error("{0:?} is no memif option: expected role=server, role=client or id=NUMBER")]
+    #[error(
+        "{0:?} is no memif option: expected role=server, role=client, id=NUMBER or queues=1 to 64"
+    )]
     Memif(String),
     /// A path is missing or has a comma, which DPDK cannot take.
     #[error("{0}")]
@@ -230,13 +235,17 @@ fn memif(text: &str) -> Result<PortSpec, SpecError> {
             "memif needs the absolute path of its socket (at most 107 bytes), not {socket:?}"
         )));
     }
-    let (mut role, mut id) = (MemifRole::default(), 0);
+    let (mut role, mut id, mut queues) = (MemifRole::default(), 0, 1);
     for word in words {
         let bad = || SpecError::Memif(word.to_owned());
         match word.split_once('=').ok_or_else(bad)? {
             ("role", "server") => role = MemifRole::Server,
             ("role", "client") => role = MemifRole::Client,
             ("id", number) => id = number.parse().map_err(|_| bad())?,
+            ("queues", number) => {
+                let number = number.parse().ok().filter(|n| (1..=64).contains(n));
+                queues = number.ok_or_else(bad)?;
+            }
             _ => return Err(bad()),
         }
     }
@@ -244,6 +253,7 @@ fn memif(text: &str) -> Result<PortSpec, SpecError> {
         socket: socket.into(),
         role,
         id,
+        queues,
     })
 }
 
@@ -271,13 +281,20 @@ impl fmt::Display for PortSpec {
             Self::AfPacket(netdev) => write!(f, "af_packet:{netdev}"),
             Self::AfXdp(netdev) => write!(f, "af_xdp:{netdev}"),
             Self::Tap(netdev) => write!(f, "tap:{netdev}"),
-            Self::Memif { socket, role, id } => {
+            Self::Memif {
+                socket,
+                role,
+                id,
+                queues,
+            } => {
                 write!(f, "memif:{},role={}", socket.display(), role.as_str())?;
-                if *id == 0 {
-                    Ok(())
-                } else {
-                    write!(f, ",id={id}")
+                if *id != 0 {
+                    write!(f, ",id={id}")?;
                 }
+                if *queues != 1 {
+                    write!(f, ",queues={queues}")?;
+                }
+                Ok(())
             }
             Self::Pcap { input, output } => {
                 let path = |path: &Option<PathBuf>| {
@@ -375,7 +392,9 @@ impl PortSpec {
                 format!("net_af_xdp{index},iface={netdev},start_queue=0,queue_count={queues}")
             }
             Self::Tap(netdev) => format!("net_tap{index},iface={netdev}"),
-            Self::Memif { socket, role, id } => format!(
+            Self::Memif {
+                socket, role, id, ..
+            } => format!(
                 "net_memif{index},role={},id={id},socket={},socket-abstract=no",
                 role.as_str(),
                 socket.display()

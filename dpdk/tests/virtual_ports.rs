@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::{Burst, attach, eal, frame, mbuf, open, pool, port, receive, send, tagged};
 use dpdk::{
-    Error, EthPort, HEADROOM, Offloads, PortConfig, Rss, RssTable, RxFlags, VdevOptions, free_bulk,
+    Error, EthPort, HEADROOM, Mempool, Offloads, PortConfig, Rss, RssTable, RxFlags, RxQueue,
+    TxQueue, VdevOptions, free_bulk,
 };
 
 #[test]
@@ -443,35 +444,46 @@ fn a_device_is_told_key_and_table_and_seen_to_have_them() {
     assert_eq!(ring.set_rss(Rss::SourceOnly).unwrap(), Rss::None);
 }
 
+/// A memif port with so many queues each way.
+fn memif(
+    socket: &str,
+    role: &str,
+    queues: u16,
+    pool: &Mempool,
+) -> (EthPort, Vec<RxQueue>, Vec<TxQueue>) {
+    let options = VdevOptions {
+        queues,
+        ..VdevOptions::default()
+    };
+    let spec = format!("memif:{socket},role={role}").parse().unwrap();
+    let config = PortConfig {
+        rx_queues: queues,
+        tx_queues: queues,
+        ..PortConfig::default()
+    };
+    let device = eal().attach(&spec, &options).unwrap();
+    let mut port = EthPort::configure(device, &config, pool).unwrap();
+    port.start().unwrap();
+    let (rx, tx) = port.split().unwrap();
+    (port, rx, tx)
+}
+
+fn await_links(ports: [&EthPort; 2]) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !ports.iter().all(|port| port.link().unwrap().up) {
+        assert!(Instant::now() < until, "the two ends do not connect");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn a_memif_pair_of_several_queues_carries_frames_on_each() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("m.sock").display().to_string();
     let pool = pool("memifs");
-    let open = |role: &str| {
-        let options = VdevOptions {
-            queues: 2,
-            ..VdevOptions::default()
-        };
-        let spec = format!("memif:{socket},role={role}").parse().unwrap();
-        let config = PortConfig {
-            rx_queues: 2,
-            tx_queues: 2,
-            ..PortConfig::default()
-        };
-        let device = eal().attach(&spec, &options).unwrap();
-        let mut port = EthPort::configure(device, &config, &pool).unwrap();
-        port.start().unwrap();
-        let (rx, tx) = port.split().unwrap();
-        (port, rx, tx)
-    };
-    let (server, mut server_rx, mut server_tx) = open("server");
-    let (client, mut client_rx, mut client_tx) = open("client");
-    let until = Instant::now() + Duration::from_secs(10);
-    while !(server.link().unwrap().up && client.link().unwrap().up) {
-        assert!(Instant::now() < until, "the two ends do not connect");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let (server, mut server_rx, mut server_tx) = memif(&socket, "server", 2, &pool);
+    let (client, mut client_rx, mut client_tx) = memif(&socket, "client", 2, &pool);
+    await_links([&server, &client]);
     for queue in 0..2 {
         assert_eq!(client_rx[queue].rx_burst(&mut Burst::new()), 0);
         let there = vec![frame(u8::try_from(queue).unwrap(), 60); 5];

@@ -79,15 +79,20 @@ fn tap_devices_carry_the_service() -> Result {
 
 #[test]
 fn two_tmm_in_a_row_carry_the_service_through_shared_memory() -> Result {
-    two_in_a_row(1)
+    two_in_a_row(1, 1)
 }
 
 #[test]
-fn shared_memory_has_a_queue_for_each_worker() -> Result {
-    two_in_a_row(2)
+fn shared_memory_can_have_a_queue_for_each_worker() -> Result {
+    two_in_a_row(2, 2)
 }
 
-fn two_in_a_row(workers: usize) -> Result {
+#[test]
+fn workers_can_share_one_queue_of_shared_memory() -> Result {
+    two_in_a_row(2, 1)
+}
+
+fn two_in_a_row(workers: usize, queues: u16) -> Result {
     const MIDDLE: [[&str; 2]; 3] = [
         ["10.9.0.1", "2001:db8:9::1"],
         ["10.9.0.2", "2001:db8:9::2"],
@@ -105,6 +110,7 @@ fn two_in_a_row(workers: usize) -> Result {
     };
     let lab = Lab::start(&Options {
         driver: Driver::Memif,
+        queues,
         tmm: vec![format!("--workers={workers}")],
         ..Options::default()
     })?;

@@ -17,7 +17,8 @@ Port specifications:
   af_packet:eth1             a kernel interface, by packet socket: works everywhere
   af_xdp:eth1                a kernel interface, by AF_XDP: faster, needs driver support
   tap:name                   a new kernel interface of that name
-  memif:/path[,role=server]  shared memory with another process (VPP, another DPDK)
+  memif:/path[,role=server]  shared memory with another process (VPP, another DPDK); with
+                             ,queues=N if both ends have N queues
   pcap:in.pcap,out.pcap      capture files; either may be left out
   null, ring:name            nothing, and a loop: for tests
   pci:0000:3b:02.0           a NIC or SR-IOV virtual function bound to vfio-pci

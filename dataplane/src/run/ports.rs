@@ -55,6 +55,11 @@ pub fn open(args: &RunArgs, steering: &Steering) -> Result<(Ports, Vec<Vec<DpdkP
         .port_mtu
         .unwrap_or(args.default_mtu)
         .max(args.default_mtu);
+    if let Some(spec) = specs.iter().find(|spec| fixed_queues(spec) > Some(workers)) {
+        return Err(RunError::Usage(format!(
+            "{spec}: there is a queue for each worker at most, and --workers is {workers}"
+        )));
+    }
     let data_room = specs
         .iter()
         .map(|spec| spec.data_room(mtu))
@@ -228,9 +233,10 @@ impl Ports {
         mtu: u16,
         steering: &Steering,
     ) -> Result<Vec<DpdkPort>, dpdk::Error> {
-        let mut port = match self.start_port(spec, mtu, self.workers, steering) {
+        let queues = fixed_queues(spec).unwrap_or(self.workers);
+        let mut port = match self.start_port(spec, mtu, queues, steering) {
             // Some interfaces have no more queues, and their drivers do not say so before.
-            Err(error) if self.workers > 1 => {
+            Err(error) if queues > 1 && fixed_queues(spec).is_none() => {
                 debug!(port = %id, %error, "tried again with one queue");
                 self.start_port(spec, mtu, 1, steering)?
             }
@@ -508,6 +514,14 @@ impl Ports {
         }
         drop(pool);
         drop(eal);
+    }
+}
+
+/// How many queues a port must have, where the other end says so.
+const fn fixed_queues(spec: &PortSpec) -> Option<u16> {
+    match spec {
+        PortSpec::Memif { queues, .. } => Some(*queues),
+        _ => None,
     }
 }
 

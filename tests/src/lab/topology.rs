@@ -40,6 +40,8 @@ pub struct Options {
     pub untagged: bool,
     /// More arguments for the switch, such as `--loss=1`.
     pub switch: Vec<String>,
+    /// Queues of the shared memory of [`Driver::Memif`]; one if it is 0.
+    pub queues: u16,
     /// More arguments for `tmm run`.
     pub tmm: Vec<String>,
 }
@@ -98,7 +100,8 @@ impl Lab {
 
         let trunks: &[u8] = if options.one_arm { &[1] } else { &[1, 2] };
         let memory = directory.0.join("memif");
-        let memory = |role: &str| format!("memif:{},role={role}", memory.display());
+        let queues = options.queues.max(1);
+        let memory = |role: &str| format!("memif:{},role={role},queues={queues}", memory.display());
         let ports: Vec<String> = if options.driver == Driver::Memif {
             vec![
                 format!("1.1={}", device(options.driver, 1)),
