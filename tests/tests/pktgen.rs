@@ -8,11 +8,12 @@ use std::time::Duration;
 use benches::pktgen::client::{Job, Swap};
 use benches::pktgen::flows::Proto;
 use benches::pktgen::link::{Burst, Link, MemoryLink};
+use benches::pktgen::mix::Mix;
 use benches::pktgen::report::{Report, Run, Test, Verdict};
 use benches::pktgen::search::SearchConfig;
-use benches::pktgen::session::{Order, Session, SessionError, Timing, Trial, World};
+use benches::pktgen::session::{Session, SessionError, Timing, World};
 use benches::pktgen::setup::Mode;
-use benches::pktgen::units::Mix;
+use benches::pktgen::trial::{Order, Trial};
 use net::{PortId, Timestamp};
 use pktgen_support::{InMemory, rig, session, setup};
 
@@ -122,19 +123,13 @@ fn without_a_device_the_session_says_what_is_missing() {
         ..InMemory::new(rig(false, "SRC_TRANS_NONE"))
     };
     let mut session = Session::new(engine(&nobody), world(), Timing::default(), false);
-    assert!(matches!(
-        session.resolve(),
-        Err(SessionError::NoGateway(_))
-    ));
+    assert!(matches!(session.resolve(), Err(SessionError::NoGateway(_))));
     let mut told = nobody.clone();
     told.client.gateway_mac = Some(net::MacAddr([2, 0, 0, 0, 0, 9]));
     let mut session = Session::new(engine(&told), world(), Timing::default(), false);
     session.resolve().unwrap();
     let error = session.open().unwrap_err();
-    assert!(
-        error.to_string().starts_with("none of 10 flows"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("none of 10 flows"), "{error}");
 }
 
 /// A loop that holds few frames and lets out one per so many turns.
@@ -259,7 +254,11 @@ fn the_search_finds_the_rate_of_a_device_that_is_slow() {
         stopped: false,
     };
     assert_eq!(report.verdict, Verdict::Good);
-    assert!(report.text().contains("highest rate without loss: 2"), "{}", report.text());
+    assert!(
+        report.text().contains("highest rate without loss: 2"),
+        "{}",
+        report.text()
+    );
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["runs"][0]["found"]["packetsPerSecond"], rate);
     let directory = tempfile::tempdir().unwrap();

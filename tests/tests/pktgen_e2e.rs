@@ -47,7 +47,7 @@ fn generate(namespace: &Namespace, args: &[String], more: &[&str]) -> Result<Val
     let mut all: Vec<&str> = args.iter().map(String::as_str).collect();
     all.extend(more);
     all.push("--json");
-    let finished = namespace.try_run(program("tmm-pktgen")?, &all, Duration::from_secs(60))?;
+    let finished = namespace.try_run(program("tmm-pktgen")?, &all, Duration::from_mins(1))?;
     let text = finished.text();
     let Ok(report) = serde_json::from_str(&text) else {
         finished.ok()?;
@@ -64,10 +64,9 @@ fn ensure_right(report: &Value) -> Result {
     let trials = report["runs"][0]["trials"].as_array();
     for trial in trials.into_iter().flatten() {
         let count = |name: &str| trial[name].as_u64().unwrap_or(u64::MAX);
-        ensure(
-            count("faulty") == 0 && count("received") > 100,
-            || format!("{trial:#}"),
-        )?;
+        ensure(count("faulty") == 0 && count("received") > 100, || {
+            format!("{trial:#}")
+        })?;
         ensure(
             trial["client"]["duplicates"] == 0 && trial["client"]["resets"] == 0,
             || format!("{trial:#}"),
@@ -127,7 +126,12 @@ fn connections_searches_and_pictures_work_over_shared_memory() -> Result {
     let (mut tmm, ports) = over_memif(&directory, &namespace, snat)?;
     let mut args = ports;
     args.extend(service(snat, "tcp"));
-    let connections = ["--connections", "--rate=2kcps", "--duration=1s", "--flows=20000"];
+    let connections = [
+        "--connections",
+        "--rate=2kcps",
+        "--duration=1s",
+        "--flows=20000",
+    ];
     let without_flows: Vec<String> = args
         .iter()
         .filter(|arg| !arg.starts_with("--flows"))
@@ -196,7 +200,11 @@ fn every_frame_is_right_over_packet_sockets() -> Result {
 #[test]
 fn mistakes_are_told_before_anything_starts() -> Result {
     let namespace = Namespace::new(93, "pktgen", true)?;
-    let base = ["--client=ring:a", "--clients=10.0.0.0/24", "--to=203.0.113.10:80"];
+    let base = [
+        "--client=ring:a",
+        "--clients=10.0.0.0/24",
+        "--to=203.0.113.10:80",
+    ];
     let said = |more: &[&str]| -> Result<String> {
         let mut args = base.to_vec();
         args.extend(more);

@@ -13,8 +13,8 @@ use benches::pktgen::client::Job;
 use benches::pktgen::engine::Engine;
 use benches::pktgen::flows::Proto;
 use benches::pktgen::link::{Burst, Link};
+use benches::pktgen::mix::Mix;
 use benches::pktgen::setup::Setup;
-use benches::pktgen::units::Mix;
 use net::{MacAddr, Timestamp};
 use pktgen_support::{CLIENT, setup};
 use proptest::prelude::*;
@@ -61,7 +61,11 @@ struct Bench {
 
 /// Where things are in a tagged frame.
 fn l4(frame: &[u8]) -> usize {
-    if frame[16..18] == [0x08, 0x00] { 38 } else { 58 }
+    if frame[16..18] == [0x08, 0x00] {
+        38
+    } else {
+        58
+    }
 }
 
 fn ones(data: &[u8]) -> u64 {
@@ -144,7 +148,7 @@ impl Bench {
 
     /// What a translator makes of a request: member 1 for the virtual server, the self IP and
     /// the same port for the client.
-    fn forward(&self, frame: &mut Vec<u8>) {
+    fn forward(&self, frame: &mut [u8]) {
         let l4 = l4(frame);
         frame[..6].copy_from_slice(&self.setup.server.mac.0);
         frame[6..12].copy_from_slice(&INSIDE.0);
@@ -166,7 +170,7 @@ impl Bench {
     }
 
     /// What it makes of the reply to `request`.
-    fn back(&self, frame: &mut Vec<u8>, request: &[u8]) {
+    fn back(frame: &mut [u8], request: &[u8]) {
         let l4 = l4(frame);
         frame[..6].copy_from_slice(&CLIENT.0);
         frame[6..12].copy_from_slice(&GATEWAY.0);
@@ -189,7 +193,11 @@ impl Bench {
     /// the test that is as it should be.
     fn judge(&mut self, at_server: bool, frame: Vec<u8>) -> (Vec<Kind>, bool) {
         let before = self.engine.counters();
-        let stores = if at_server { &self.server } else { &self.client };
+        let stores = if at_server {
+            &self.server
+        } else {
+            &self.client
+        };
         stores[0].0.borrow_mut().push(frame);
         self.turn();
         let after = self.engine.counters();
@@ -211,7 +219,7 @@ impl Bench {
         let own = reply.clone();
         repair(&mut reply);
         assert_eq!(own, reply);
-        self.back(&mut reply, &request);
+        Self::back(&mut reply, &request);
         (there, reply)
     }
 }
@@ -295,7 +303,10 @@ fn every_field_that_a_translator_may_get_wrong_is_named() {
                 }
                 // Nor can a client tell of which flow what is not for it was.
                 if bare && !at_server && matches!(kind, Kind::Destination | Kind::DestinationPort) {
-                    assert!(kinds.contains(&Kind::Flow) || kinds.contains(&kind), "{what}");
+                    assert!(
+                        kinds.contains(&Kind::Flow) || kinds.contains(&kind),
+                        "{what}"
+                    );
                 } else {
                     assert!(kinds.contains(&kind), "{what}");
                 }

@@ -3,20 +3,25 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
+use std::str::FromStr as _;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use dpdk::PortSpec;
 use net::{MacAddr, VlanId};
 
+use super::addresses::AddressRange;
 use super::check::Snat;
 use super::client::{Order, Swap};
 use super::flows::Proto;
+use super::mix::{Mix, RFC2544_SIZES};
+use super::options::{
+    HugepagesArg, MembersArg, ModeArg, OrderArg, ProtoArg, Ramp, SwapArg, percent, port_range, vlan,
+};
 use super::search::SearchConfig;
 use super::session::Timing;
 use super::setup::{Mode, Setup, Side};
-use super::units::{self, AddressRange, Mix, RFC2544_SIZES, Rate};
+use super::units::{self, Rate};
 
 /// Sends traffic through a device under test, checks that every frame comes out as it should, and
 /// measures rate, loss and latency.
@@ -174,12 +179,7 @@ pub struct CommandLine {
     pub allow_moves: bool,
 
     /// Seed of the random order
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1,
-        help_heading = "Traffic"
-    )]
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Traffic")]
     pub seed: u64,
 
     /// How fast: frames per second (10kpps, 1.5Mpps), bits per second on the wire (1Gbps), or max
@@ -222,12 +222,7 @@ pub struct CommandLine {
     pub tolerance: f64,
 
     /// How often the search repeats a trial that had loss before it believes it
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        help_heading = "Load"
-    )]
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Load")]
     pub retries: u32,
 
     /// How fast flows are opened, per second
@@ -259,7 +254,7 @@ pub struct CommandLine {
     #[arg(
         long,
         value_name = "FILTER",
-        default_value = "warn",
+        default_value = "warn,dpdk=error",
         help_heading = "Output"
     )]
     pub log: String,
@@ -311,143 +306,6 @@ Examples:
 
 Exit status: 0 all that came back was right, 1 the test could not be run, 2 bad arguments,
 3 faulty frames, 4 nothing came back.";
-
-/// What the device does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ModeArg {
-    /// Balances requests over members, who answer
-    Balance,
-    /// Passes requests on; nobody answers
-    OneWay,
-    /// Sends frames back by the port they came from (see --swap)
-    Loop,
-}
-
-/// What is swapped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SwapArg {
-    /// Nothing
-    None,
-    /// MAC addresses
-    Mac,
-    /// MAC addresses, IP addresses and ports
-    #[value(name = "5-tuple")]
-    FiveTuple,
-}
-
-/// Protocol of the flows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ProtoArg {
-    /// UDP
-    Udp,
-    /// TCP
-    Tcp,
-}
-
-/// Order of the flows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OrderArg {
-    /// One after the other
-    Sequential,
-    /// At random
-    Random,
-}
-
-/// Whether packet memory comes from hugepages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum HugepagesArg {
-    /// If enough of them are free
-    Auto,
-    /// Never
-    Never,
-    /// Or the start fails
-    Required,
-}
-
-/// Some members.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MembersArg(Vec<SocketAddr>);
-
-impl FromStr for MembersArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        units::members(text).map(Self)
-    }
-}
-
-/// A rise in steps.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ramp {
-    /// The first rate.
-    pub from: Rate,
-    /// The last rate.
-    pub to: Rate,
-    /// How many trials.
-    pub steps: u32,
-}
-
-impl FromStr for Ramp {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is no ramp: expected FROM:TO:STEPS such as 100kpps:1Mpps:10");
-        let parts: Vec<&str> = text.split(':').collect();
-        let [from, to, steps] = parts.as_slice() else {
-            return Err(bad());
-        };
-        let ramp = Self {
-            from: from.parse()?,
-            to: to.parse()?,
-            steps: steps
-                .parse()
-                .ok()
-                .filter(|n| (2..=1000).contains(n))
-                .ok_or_else(bad)?,
-        };
-        match (ramp.from, ramp.to) {
-            (Rate::Max, _) | (_, Rate::Max) => Err(bad()),
-            _ => Ok(ramp),
-        }
-    }
-}
-
-impl Ramp {
-    /// The rates of the trials, frames per second, for frames of this mean size.
-    pub fn rates(&self, mean_size: f64) -> Vec<f64> {
-        let rate = |rate: Rate| rate.packets_per_second(mean_size).unwrap_or(1.0);
-        let (from, to) = (rate(self.from), rate(self.to));
-        (0..self.steps)
-            .map(|step| from + (to - from) * f64::from(step) / f64::from(self.steps - 1))
-            .collect()
-    }
-}
-
-fn vlan(text: &str) -> Result<VlanId, String> {
-    text.parse::<u16>()
-        .ok()
-        .and_then(VlanId::new)
-        .ok_or_else(|| "a VLAN id is a number from 1 to 4094".to_owned())
-}
-
-fn percent(text: &str) -> Result<f64, String> {
-    text.trim_end_matches('%')
-        .parse::<f64>()
-        .ok()
-        .filter(|p| (0.0..=50.0).contains(p))
-        .ok_or_else(|| "expected a percentage from 0 to 50".to_owned())
-}
-
-fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let bad = || format!("{text:?} is no range of ports: expected such as 1024-65535");
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let port = |text: &str| text.trim().parse::<u16>().map_err(|_| bad());
-    let range = port(first)?..=port(last)?;
-    if range.is_empty() || *range.start() == 0 {
-        return Err(bad());
-    }
-    Ok(range)
-}
 
 /// The microseconds of the day's clock; they go round after 71 minutes.
 fn microseconds() -> u32 {
@@ -522,9 +380,7 @@ impl CommandLine {
             virtual_servers: self.to.clone(),
             members: self.member.iter().flat_map(|m| m.0.clone()).collect(),
             snat: self.translation()?,
-            hops: self
-                .hops
-                .unwrap_or(u8::from(self.mode != ModeArg::Loop)),
+            hops: self.hops.unwrap_or(u8::from(self.mode != ModeArg::Loop)),
             handshake: !self.no_handshake,
             client: Side {
                 mac: self.client_mac.unwrap_or(macs[0]),

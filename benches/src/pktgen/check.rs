@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use net::{Addr, MacAddr};
 use serde::Serialize;
 
+use super::addresses::AddressRange;
 use super::flows::Tuple;
 use super::seen::Seen;
 use super::stamp::{Format, PATTERN};
-use super::units::AddressRange;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
@@ -230,8 +230,7 @@ pub struct Members(Vec<(Addr, u16)>);
 impl Members {
     /// These members.
     pub fn new(members: &[SocketAddr]) -> Self {
-        let mut all: Vec<(Addr, u16)> =
-            members.iter().map(|m| (m.ip().into(), m.port())).collect();
+        let mut all: Vec<(Addr, u16)> = members.iter().map(|m| (m.ip().into(), m.port())).collect();
         all.sort_unstable();
         Self(all)
     }

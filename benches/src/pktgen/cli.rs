@@ -13,14 +13,17 @@ use dataplane::run::init_logging;
 use dpdk::HugePages;
 use net::{MacAddr, Timestamp, VlanId};
 
-use super::args::{CommandLine, HugepagesArg, ModeArg, OrderArg};
+use super::args::CommandLine;
 use super::client::Job;
 use super::flows::Proto;
+use super::mix::Mix;
+use super::options::{HugepagesArg, ModeArg, OrderArg};
 use super::ports::{self, DpdkLink, Ports, PortsConfig};
 use super::report::{Report, Run, Test, Verdict};
-use super::session::{Order, Progress, Session, World};
+use super::session::{Session, World};
 use super::setup::{Mode, Setup};
-use super::units::{Mix, nanos, scaled, span};
+use super::trial::{Order, Progress};
+use super::units::{nanos, scaled, span};
 
 /// How long links may take to come up.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);

@@ -5,10 +5,10 @@ use net::{MacAddr, Timestamp};
 use super::client::Client;
 use super::counters::Counters;
 use super::link::{Buffer, Burst, Link};
+use super::mix::Mix;
 use super::neighbor::Station;
 use super::seen::{Parsed, parse};
 use super::server::Server;
-use super::units::Mix;
 
 /// How the two sides are told apart on a shared link.
 #[derive(Debug, Clone, Copy)]
@@ -166,8 +166,7 @@ impl<L: Link> Engine<L> {
         let now = clock();
         let port = &mut self.ports[0];
         if port.requests.is_empty() {
-            self.client
-                .produce(now, &mut port.link, &mut port.requests);
+            self.client.produce(now, &mut port.link, &mut port.requests);
         }
         if !port.requests.is_empty() {
             port.link.transmit(&mut port.requests);

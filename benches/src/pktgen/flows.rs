@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use net::Addr;
 
-use super::units::AddressRange;
+use super::addresses::AddressRange;
 
 /// The transport protocol of the flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,7 +214,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn flows(count: u32) -> Flows {
-        let clients = ["10.0.0.0/29".parse().unwrap(), "2001:db8::/124".parse().unwrap()];
+        let clients = [
+            "10.0.0.0/29".parse().unwrap(),
+            "2001:db8::/124".parse().unwrap(),
+        ];
         let servers = [
             "203.0.113.10:80".parse().unwrap(),
             "203.0.113.11:81".parse().unwrap(),
@@ -258,6 +261,12 @@ mod tests {
         assert_eq!(refused(&[], 1), FlowsError::NoServer);
         assert_eq!(refused(&[v6], 1), FlowsError::NoClient(v6));
         assert_eq!(refused(&[v4], 0), FlowsError::None);
-        assert_eq!(refused(&[v4], 11), FlowsError::TooMany { asked: 11, have: 10 });
+        assert_eq!(
+            refused(&[v4], 11),
+            FlowsError::TooMany {
+                asked: 11,
+                have: 10
+            }
+        );
     }
 }

@@ -256,7 +256,8 @@ impl Template {
                 l4[8..12].copy_from_slice(&segment.ack.to_be_bytes());
                 l4[13] = segment.flags;
                 l4[18..20].copy_from_slice(&urgent.to_be_bytes());
-                l4_sum += u64::from(segment.seq) + u64::from(segment.ack) + u64::from(segment.flags);
+                l4_sum +=
+                    u64::from(segment.seq) + u64::from(segment.ack) + u64::from(segment.flags);
                 l4[16..18].copy_from_slice(&(!fold(l4_sum)).to_be_bytes());
             }
         }

@@ -11,14 +11,15 @@
 //!            └── check, count ◀── replies ◀─── └────────────┘ ◀────────────────── in place ◀────┘
 //! ```
 //!
-//! From the bottom up: [`units`], [`flows`], [`stamp`], [`frame`] (what is sent), [`seen`], [`check`]
+//! From the bottom up: [`units`], [`addresses`], [`mix`], [`flows`], [`stamp`], [`frame`] (what is sent), [`seen`], [`check`]
 //! (what came), [`pace`], [`search`], [`latency`]; the two sides [`client`] and [`server`]; the
 //! [`engine`] that runs them on [`link`]s; the [`session`] that makes a test of it: open, trial, search,
 //! close; [`report`] and [`plot`]. All of it is free of devices, clocks and threads: time comes in by a
 //! [`session::World`], frames by a [`link::Link`]. Only `ports` and [`cli`] know DPDK.
 
-pub mod check;
+pub mod addresses;
 mod args;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod counters;
@@ -27,7 +28,9 @@ pub mod flows;
 pub mod frame;
 pub mod latency;
 pub mod link;
+pub mod mix;
 pub mod neighbor;
+mod options;
 pub mod pace;
 pub mod plot;
 mod ports;
@@ -39,4 +42,5 @@ pub mod server;
 pub mod session;
 pub mod setup;
 pub mod stamp;
+pub mod trial;
 pub mod units;

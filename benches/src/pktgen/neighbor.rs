@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use net::MacAddr;
 use net::checksum::pseudo_header;
 
+use super::addresses::AddressRange;
 use super::frame::{Ethernet, fold, sum};
-use super::units::AddressRange;
 
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
@@ -147,7 +147,14 @@ impl Station {
         out
     }
 
-    fn nd(&self, kind: u8, own: Ipv6Addr, mac: MacAddr, dst: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+    fn nd(
+        &self,
+        kind: u8,
+        own: Ipv6Addr,
+        mac: MacAddr,
+        dst: Ipv6Addr,
+        target: Ipv6Addr,
+    ) -> Vec<u8> {
         let mut out = self.ethernet(mac, IPV6);
         out.extend_from_slice(&[0x60, 0, 0, 0, 0, 32, 58, ON_LINK]);
         out.extend_from_slice(&own.octets());

@@ -51,7 +51,7 @@ pub fn write(report: &Report, directory: &Path) -> Result<Vec<PathBuf>, Box<dyn 
         (
             "latency.svg",
             "Latency",
-            "nines of the quantile (1 = p90, 2 = p99, 3 = p99.9)",
+            "quantile",
             "microseconds",
             latency,
         ),
@@ -59,7 +59,13 @@ pub fn write(report: &Report, directory: &Path) -> Result<Vec<PathBuf>, Box<dyn 
     for (name, title, x, y, series) in pictures {
         if series.iter().any(|s| !s.points.is_empty()) {
             let path = directory.join(name);
-            draw(&path, title, x, y, &series)?;
+            let picture = Picture {
+                title,
+                x,
+                y,
+                logarithmic: name == "latency.svg",
+            };
+            picture.draw(&path, &series)?;
             written.push(path);
         }
     }
@@ -132,43 +138,114 @@ fn latencies(report: &Report) -> Vec<Series> {
     all.split_off(surplus)
 }
 
-fn draw(path: &Path, title: &str, x: &str, y: &str, series: &[Series]) -> Result<(), Box<dyn Error>> {
-    let points = || series.iter().flat_map(|s| &s.points);
-    let left = points().map(|p| p.0).fold(f64::INFINITY, f64::min).min(0.0);
-    let right = points().map(|p| p.0).fold(left, f64::max);
-    let top = points().map(|p| p.1).fold(0.0, f64::max);
-    // An axis must have a length.
-    let right = if right > left { right } else { left + 1.0 };
-    let top = if top > 0.0 { top * 1.05 } else { 1.0 };
-    let area = SVGBackend::new(path, SIZE).into_drawing_area();
-    area.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&area)
-        .caption(title, ("sans-serif", 22))
-        .margin(16)
-        .x_label_area_size(44)
-        .y_label_area_size(80)
-        .build_cartesian_2d(left..right, 0.0..top)?;
-    chart
-        .configure_mesh()
-        .x_desc(x)
-        .y_desc(y)
-        .light_line_style(WHITE)
-        .draw()?;
-    for (series, color) in series.iter().zip(COLORS.iter().cycle()) {
-        let color = *color;
-        chart
-            .draw_series(LineSeries::new(
-                series.points.iter().copied(),
-                color.stroke_width(2),
-            ))?
-            .label(series.name.clone())
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
+/// How a number on an axis is written.
+type Label = fn(&f64) -> String;
+
+/// What stands around the lines.
+struct Picture {
+    title: &'static str,
+    x: &'static str,
+    y: &'static str,
+    /// Powers of ten upwards, nines of a quantile to the right.
+    logarithmic: bool,
+}
+
+/// A quantile by its nines: 0 is the fastest, 1 is p90, 2 is p99.
+fn quantile(nines: f64) -> String {
+    let percent = 100.0 * (1.0 - 10f64.powf(-nines));
+    format!("p{}", (percent * 1e6).round() / 1e6)
+}
+
+/// A power of ten.
+fn power(exponent: f64) -> String {
+    let value = 10f64.powf(exponent);
+    if value < 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.0}")
     }
-    chart
-        .configure_series_labels()
-        .background_style(WHITE.mix(0.85))
-        .border_style(RGBColor(0xce, 0xd4, 0xda))
-        .draw()?;
-    area.present()?;
-    Ok(())
+}
+
+impl Picture {
+    fn draw(&self, path: &Path, series: &[Series]) -> Result<(), Box<dyn Error>> {
+        let scaled: Vec<Series> = series.iter().map(|s| self.scale(s)).collect();
+        let points = || scaled.iter().flat_map(|s| &s.points);
+        let left = points().map(|p| p.0).fold(f64::INFINITY, f64::min).min(0.0);
+        let right = points().map(|p| p.0).fold(left, f64::max);
+        let top = points().map(|p| p.1).fold(0.0, f64::max);
+        let bottom = if self.logarithmic {
+            points().map(|p| p.1).fold(top, f64::min).floor()
+        } else {
+            0.0
+        };
+        // An axis must have a length.
+        let right = if right > left { right } else { left + 1.0 };
+        let top = if self.logarithmic {
+            top.floor() + 1.0
+        } else if top > 0.0 {
+            top * 1.05
+        } else {
+            1.0
+        };
+        let area = SVGBackend::new(path, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .caption(self.title, ("sans-serif", 22))
+            .margin(16)
+            .x_label_area_size(44)
+            .y_label_area_size(80)
+            .build_cartesian_2d(left..right, bottom..top)?;
+        let plain = |value: &f64| format!("{}", (value * 1e4).round() / 1e4);
+        let (across, up): (Label, Label) = if self.logarithmic {
+            (|x| quantile(*x), |y| power(*y))
+        } else {
+            (plain, plain)
+        };
+        chart
+            .configure_mesh()
+            .x_desc(self.x)
+            .y_desc(self.y)
+            .x_label_formatter(&across)
+            .y_label_formatter(&up)
+            .light_line_style(WHITE)
+            .draw()?;
+        for (series, color) in scaled.iter().zip(COLORS.iter().cycle()) {
+            let color = *color;
+            chart
+                .draw_series(LineSeries::new(
+                    series.points.iter().copied(),
+                    color.stroke_width(2),
+                ))?
+                .label(series.name.clone())
+                .legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2))
+                });
+            // Few points are measurements each; many are a curve.
+            if series.points.len() <= 40 {
+                let dots = series
+                    .points
+                    .iter()
+                    .map(|p| Circle::new(*p, 3, color.filled()));
+                chart.draw_series(dots)?;
+            }
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE.mix(0.85))
+            .border_style(RGBColor(0xce, 0xd4, 0xda))
+            .draw()?;
+        area.present()?;
+        Ok(())
+    }
+
+    fn scale(&self, series: &Series) -> Series {
+        let mut scaled = series.clone();
+        if self.logarithmic {
+            for point in &mut scaled.points {
+                point.1 = point.1.max(0.01).log10();
+            }
+        }
+        scaled
+    }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::check::Mismatches;
 use super::latency::Summary;
 use super::search::Found;
-use super::session::{Opening, Trial};
+use super::trial::{Opening, Trial};
 use super::units::{scaled, span};
 
 /// How a test ended.
@@ -167,13 +167,25 @@ impl Run {
             writeln!(
                 out,
                 "  {:<10} {:>12} {:>12} {:>12} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7}",
-                "phase", "asked", "sent", "received", "lost", "loss", "p50", "p99", "p99.9", "p99.99", "max", "faulty"
+                "phase",
+                "asked",
+                "sent",
+                "received",
+                "lost",
+                "loss",
+                "p50",
+                "p99",
+                "p99.9",
+                "p99.99",
+                "max",
+                "faulty"
             )?;
         }
         for trial in &self.trials {
-            let asked = trial
-                .asked_per_second
-                .map_or_else(|| "max".to_owned(), |rate| format!("{}{unit}", scaled(rate)));
+            let asked = trial.asked_per_second.map_or_else(
+                || "max".to_owned(),
+                |rate| format!("{}{unit}", scaled(rate)),
+            );
             let latency = &trial.latency;
             writeln!(
                 out,
@@ -207,7 +219,7 @@ impl Run {
                         out,
                         "{}",
                         if found.limited_by_generator {
-                            "; the generator sends no faster"
+                            "; more could not be offered: the generator is the limit, or a port that holds it back"
                         } else {
                             ""
                         }
@@ -236,9 +248,15 @@ impl Trial {
         note(client.late + server.late, "of an earlier trial");
         note(client.resets + server.resets, "TCP resets");
         note(client.failed, "connections failed");
-        note(client.starved, "connections not begun for want of a free flow: ask for more flows");
+        note(
+            client.starved,
+            "connections not begun for want of a free flow: ask for more flows",
+        );
         note(client.icmp + server.icmp, "ICMP messages");
-        note(self.not_offered, "due but not sent, as the generator was held up");
+        note(
+            self.not_offered,
+            "due but not sent, as the generator was held up",
+        );
         note(client.no_buffer, "not sent for want of buffers");
         if !notes.is_empty() {
             writeln!(out, "    {}: {}", self.phase, notes.join(", "))?;

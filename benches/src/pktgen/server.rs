@@ -274,7 +274,10 @@ pub(super) fn reply(frame: &mut [u8], seen: &Seen, ack: u32, flags: u8) {
         Proto::Udp => 6,
         Proto::Tcp => 16,
     };
-    if let Some(header) = l4.first_chunk_mut::<20>().filter(|_| seen.proto == Proto::Tcp) {
+    if let Some(header) = l4
+        .first_chunk_mut::<20>()
+        .filter(|_| seen.proto == Proto::Tcp)
+    {
         replace(&mut header[4..8], &segment.seq.to_be_bytes());
         replace(&mut header[8..12], &segment.ack.to_be_bytes());
         let offset = header[12];

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use net::{MacAddr, VlanId};
 
+use super::addresses::AddressRange;
 use super::check::{Envelope, Members, Snat};
 use super::client::{Client, ClientConfig, Order, Swap};
 use super::engine::Engine;
 use super::flows::{Flows, FlowsError, Proto};
 use super::frame::{Ethernet, TTL, least_size};
 use super::link::Link;
+use super::mix::Mix;
 use super::neighbor::Station;
 use super::server::{Server, ServerConfig};
-use super::units::{AddressRange, Mix};
 
 /// What the device under test does with frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -134,7 +134,14 @@ pub const fn from_ticks(ticks_then: u32, now: Timestamp) -> Timestamp {
 
 /// Writes the part of a stamp that lies in the payload, which must have room for the format.
 #[inline]
-pub fn write(format: Format, direction: Direction, flow: u32, number: u32, at: Timestamp, out: &mut [u8]) {
+pub fn write(
+    format: Format,
+    direction: Direction,
+    flow: u32,
+    number: u32,
+    at: Timestamp,
+    out: &mut [u8],
+) {
     match format {
         Format::Full => {
             if let Some(out) = out.first_chunk_mut::<FULL>() {
@@ -165,7 +172,13 @@ pub fn write(format: Format, direction: Direction, flow: u32, number: u32, at: T
 /// Reads a stamp from a payload of the format; `ident` and `urgent` are the header fields of a bare one.
 /// `None`: not one of ours.
 #[inline]
-pub fn read(format: Format, payload: &[u8], ident: u16, urgent: u16, now: Timestamp) -> Option<Stamp> {
+pub fn read(
+    format: Format,
+    payload: &[u8],
+    ident: u16,
+    urgent: u16,
+    now: Timestamp,
+) -> Option<Stamp> {
     let word = |bytes: &[u8]| bytes.first_chunk::<4>().map(|b| u32::from_be_bytes(*b));
     match format {
         Format::Full => {
