@@ -1,8 +1,9 @@
 //! What a worker reads: one immutable snapshot of the configuration, compiled for look-up.
 
+mod publish;
+
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use net::header::ethertype;
 use net::{Addr, EthernetHeader, MacAddr, PortId, VlanIndex};
@@ -12,6 +13,12 @@ use crate::counters::ServiceStats;
 use crate::egress::{Egress, Links, Stations};
 use crate::routes::Routes;
 use crate::steer::Spread;
+
+/// What a publisher is made of. Its own test puts a model checker's here.
+mod shared {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+    pub(super) use std::sync::{Arc, Mutex, PoisonError};
+}
 
 /// What the tables must know of a port.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -149,55 +156,11 @@ impl Tables {
 }
 
 /// Hands the newest tables from the control thread to the workers.
-///
-/// A worker looks at one atomic per burst; only when it changed does it take the lock, and only
-/// with `try_lock`: if the control thread is publishing just then, the next burst will do.
-#[derive(Debug)]
-pub struct Publisher {
-    generation: AtomicU64,
-    newest: Mutex<Arc<Tables>>,
-}
+pub type Publisher = publish::Publisher<Tables>;
 
-impl Publisher {
-    /// A publisher whose first tables are `tables`.
-    pub fn new(tables: Arc<Tables>) -> Self {
-        Self {
-            generation: AtomicU64::new(tables.generation),
-            newest: Mutex::new(tables),
-        }
-    }
-
-    /// Makes `tables` the newest. Gives back the ones they replace, so that the caller, not a
-    /// worker, is the one to free them: it keeps them until no worker uses them any more.
-    pub fn publish(&self, tables: Arc<Tables>) -> Arc<Tables> {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let generation = tables.generation;
-        let old = std::mem::replace(&mut *newest, tables);
-        self.generation.store(generation, Ordering::Release);
-        old
-    }
-
-    /// The newest tables, waiting for the lock if need be: for the control thread.
-    pub fn newest(&self) -> Arc<Tables> {
-        self.newest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Replaces `current` by the newest tables, if they are newer and the lock is free. Returns
-    /// whether it did.
+impl publish::Generation for Tables {
     #[inline]
-    pub fn refresh(&self, current: &mut Arc<Tables>) -> bool {
-        if self.generation.load(Ordering::Acquire) == current.generation {
-            return false;
-        }
-        match self.newest.try_lock() {
-            Ok(newest) => {
-                *current = Arc::clone(&newest);
-                true
-            }
-            Err(_) => false,
-        }
+    fn generation(&self) -> u64 {
+        self.generation
     }
 }
