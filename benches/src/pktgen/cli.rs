@@ -154,7 +154,7 @@ fn measure(
             break;
         }
         let setup = args.setup(mix, macs)?;
-        session.engine_mut().set_mix(&setup.mix());
+        session.engine_mut().set_mix(&setup.mix);
         let outcome = one_run(args, &setup, &mut session);
         match outcome {
             Ok(run) => runs.push(run),
@@ -265,7 +265,7 @@ fn one_run(
     if opens && setup.proto == Proto::Tcp {
         session.close();
     }
-    let mix = setup.mix();
+    let mix = &setup.mix;
     Ok(Run {
         size: mix.name().to_owned(),
         octets: mix.pattern().to_vec(),

@@ -49,8 +49,17 @@ impl Ethernet {
 pub(super) fn sum(octets: &[u8]) -> u64 {
     let (words, rest) = octets.as_chunks::<4>();
     let mut acc = 0u64;
-    for word in words {
-        acc += u64::from(u32::from_be_bytes(*word));
+    if words.len() < 16 {
+        for word in words {
+            acc += u64::from(u32::from_be_bytes(*word));
+        }
+    } else {
+        // Without a swap per word the compiler makes vectors of it; swapping the sum swaps every word
+        // (RFC 1071 section 2 (B)).
+        for word in words {
+            acc += u64::from(u32::from_ne_bytes(*word));
+        }
+        acc = u64::from(u16::from_be(fold(acc)));
     }
     match *rest {
         [a] => acc += u64::from(a) << 8,

@@ -56,15 +56,6 @@ impl Mix {
     pub fn largest(&self) -> u16 {
         self.pattern.iter().copied().max().unwrap_or(64)
     }
-
-    /// The same with every size raised to `least`.
-    #[must_use]
-    pub fn at_least(&self, least: u16) -> Self {
-        Self {
-            name: self.name.clone(),
-            pattern: self.pattern.iter().map(|size| (*size).max(least)).collect(),
-        }
-    }
 }
 
 /// The size a letter of an IMIX genome stands for (RFC 6985 section 4).

@@ -54,9 +54,10 @@ pub struct Test {
 pub struct Run {
     /// The mix: a size, or a name.
     pub size: String,
-    /// The sizes really sent, in order; larger than asked for where the stamp needs the room.
+    /// The sizes asked for, in order.
     pub octets: Vec<u16>,
-    /// Mean of these, octets with the check sequence.
+    /// Mean of those sent, octets with the check sequence: larger where the stamp needs the room, as it
+    /// does in the smallest frames of IPv6.
     pub mean_octets: f64,
     /// How the flows opened; absent where they are not.
     pub opening: Option<Opening>,

@@ -11,7 +11,7 @@ use super::check::{Envelope, Members, Snat};
 use super::client::{Client, ClientConfig, Order, Swap};
 use super::engine::Engine;
 use super::flows::{Flows, FlowsError, Proto};
-use super::frame::{Ethernet, TTL, least_size};
+use super::frame::{Ethernet, TTL};
 use super::link::Link;
 use super::mix::Mix;
 use super::neighbor::Station;
@@ -54,7 +54,8 @@ pub struct Setup {
     pub flows: u32,
     /// In which order they send.
     pub order: Order,
-    /// Frame sizes.
+    /// Frame sizes; frames that have no room for their stamp are larger
+    /// ([`least_size`](super::frame::least_size)).
     pub mix: Mix,
     /// Client addresses; the first range of each family counts.
     pub clients: Vec<AddressRange>,
@@ -111,22 +112,6 @@ pub enum SetupError {
 }
 
 impl Setup {
-    /// The smallest size that all frames of the test can have, octets with the check sequence.
-    pub fn least_size(&self) -> u16 {
-        let link = self.link(&self.client, MacAddr::ZERO);
-        [true, false]
-            .into_iter()
-            .filter(|v4| self.virtual_servers.iter().any(|s| s.is_ipv4() == *v4))
-            .map(|v4| least_size(&link, self.proto, v4))
-            .max()
-            .unwrap_or(64)
-    }
-
-    /// The sizes that are really sent.
-    pub fn mix(&self) -> Mix {
-        self.mix.at_least(self.least_size())
-    }
-
     #[expect(clippy::unused_self, reason = "reads better as a method")]
     const fn link(&self, side: &Side, peer: MacAddr) -> Ethernet {
         Ethernet {
@@ -233,7 +218,7 @@ impl Setup {
             seed: self.seed,
             first_sequence: self.first_sequence,
         };
-        let mix = self.mix();
+        let mix = self.mix.clone();
         let client = Client::new(client_config, Arc::clone(&flows), &mix);
         let server_config = ServerConfig {
             envelope: Envelope {
