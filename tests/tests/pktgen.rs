@@ -269,6 +269,52 @@ fn the_search_finds_the_rate_of_a_device_that_is_slow() {
     }
 }
 
+/// A user who loses patience at a certain time.
+struct Impatient(InMemory, Timestamp);
+
+impl World for Impatient {
+    fn now(&mut self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn between_turns(&mut self) {
+        self.0.between_turns();
+    }
+
+    fn stopped(&mut self) -> bool {
+        self.0.now >= self.1
+    }
+}
+
+#[test]
+fn a_stopped_trial_tells_what_it_saw_and_proves_nothing() {
+    let setup = setup(Proto::Udp, "SRC_TRANS_AUTOMAP", 50, Mix::fixed(64));
+    let rig = rig(false, "SRC_TRANS_AUTOMAP");
+    let link = |port| rig.wire(PortId(port)).map(MemoryLink::new);
+    let engine = setup.engine(link(0).unwrap(), link(1)).unwrap();
+    let mut world = Impatient(InMemory::new(rig), Timestamp::from_secs(1000));
+    let begin = world.now();
+    let mut session = Session::new(engine, world, Timing::default(), false);
+    session.resolve().unwrap();
+    session.open().unwrap();
+    session.world_mut().1 = session.world_mut().now() + Duration::from_millis(10);
+    let mut trials = Vec::new();
+    let config = SearchConfig {
+        highest: Some(100_000.0),
+        ..SearchConfig::default()
+    };
+    let found = session.search(config, Job::Data, Duration::from_secs(10), |trial| {
+        trials.push(trial);
+    });
+    assert_eq!(found.packets_per_second, None);
+    let [trial] = trials.as_slice() else {
+        panic!("{} trials", trials.len());
+    };
+    assert!(trial.stopped && trial.seconds < 0.02, "{trial:#?}");
+    assert!(trial.received > 900, "{trial:#?}");
+    assert!(session.world_mut().now() > begin);
+}
+
 #[test]
 fn loss_is_counted_and_told_from_faults() {
     let setup = setup(Proto::Udp, "SRC_TRANS_AUTOMAP", 50, Mix::fixed(64));

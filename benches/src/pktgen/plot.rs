@@ -249,3 +249,20 @@ impl Picture {
         scaled
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_are_labelled_as_people_say_it() {
+        assert_eq!(
+            [0.0, 1.0, 2.0, 3.0].map(quantile),
+            ["p0", "p90", "p99", "p99.9"]
+        );
+        assert_eq!(
+            [-1.0, 0.0, 1.0, 3.0].map(power),
+            ["0.1", "1.0", "10", "1000"]
+        );
+    }
+}
