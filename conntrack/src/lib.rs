@@ -70,6 +70,6 @@ pub use event::EndReason;
 pub use flow::{Direction, Flow, FlowId, FlowRef};
 pub use state::{Invalid, Observed, Segment, State};
 pub use stats::Stats;
-pub use table::{Cursor, Hit, InsertError, NewFlow, Probe, Table, TableConfig};
+pub use table::{Cursor, Hashed, Hit, InsertError, NewFlow, Probe, Table, TableConfig};
 pub use tcp::TcpSegment;
 pub use timeouts::Timeouts;

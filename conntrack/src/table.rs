@@ -52,6 +52,13 @@ pub struct NewFlow<D> {
     pub data: D,
 }
 
+/// A tuple and its hash, made by [`Table::hashed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hashed {
+    tuple: Tuple,
+    hash: u64,
+}
+
 /// Why a flow was not entered. Nothing was changed, except that flows may have been evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 pub enum InsertError {
@@ -314,16 +321,46 @@ impl<D: Copy> Table<D> {
         self.lookup(key).is_some()
     }
 
+    /// Hashes a tuple, and asks for the memory that [`is_free`](Self::is_free) will read: look at several
+    /// candidates together, and the memory accesses overlap.
+    #[inline]
+    pub fn hashed(&self, tuple: Tuple) -> Hashed {
+        let hash = self.hasher.tuple(&tuple);
+        self.index.prefetch(hash);
+        Hashed { tuple, hash }
+    }
+
+    /// Whether no flow has the tuple. A translated port is leased exactly while the reply tuple it
+    /// makes is in the table.
+    #[inline]
+    pub fn is_free(&self, hashed: &Hashed) -> bool {
+        self.find(hashed.hash, &hashed.tuple).is_none()
+    }
+
     /// Enters a flow, in the state SYN_SENT or UNREPLIED; its first packet is yet to be
     /// [observed](Self::observe). What happens when the table is full is said [above](Self).
     pub fn insert(&mut self, new: NewFlow<D>, now: Timestamp) -> Result<FlowId, InsertError> {
-        let (original, reply) = (Tuple::from(&new.original), Tuple::from(&new.reply));
-        let hashes = [self.hasher.tuple(&original), self.hasher.tuple(&reply)];
-        if original == reply
-            || new.original.src.is_v4() != new.reply.src.is_v4()
-            || self.find(hashes[0], &original).is_some()
-            || self.find(hashes[1], &reply).is_some()
-        {
+        let original = self.hashed(Tuple::from(&new.original));
+        let reply = self.hashed(Tuple::from(&new.reply));
+        if !(self.is_free(&original) && self.is_free(&reply)) {
+            self.stats.collisions += 1;
+            return Err(InsertError::Collision);
+        }
+        self.enter(original, reply, &new.timeouts, new.data, now)
+    }
+
+    /// As [`insert`](Self::insert), with tuples that have been found to [be free](Self::is_free) since
+    /// the table was changed last.
+    pub fn enter(
+        &mut self,
+        original: Hashed,
+        reply: Hashed,
+        timeouts: &Timeouts,
+        data: D,
+        now: Timestamp,
+    ) -> Result<FlowId, InsertError> {
+        debug_assert!(self.is_free(&original) && self.is_free(&reply));
+        if original.tuple == reply.tuple || !original.tuple.is_of_family(&reply.tuple) {
             self.stats.collisions += 1;
             return Err(InsertError::Collision);
         }
@@ -331,11 +368,11 @@ impl<D: Copy> Table<D> {
             self.stats.refused += 1;
             return Err(InsertError::Full);
         }
-        let class = self.timeouts.class(&new.timeouts);
+        let class = self.timeouts.class(timeouts);
         let (slot, used) = self.deadlines.take().ok_or(InsertError::Full)?;
         let at = slot as usize;
         let generation = if used { self.flows[at].generation } else { 0 };
-        let (flow, wide) = Flow::new(&original, &reply, new.data, generation, now);
+        let (flow, wide) = Flow::new(&original.tuple, &reply.tuple, data, generation, now);
         let cold = Cold::new(now, class);
         if used {
             self.flows[at] = flow;
@@ -346,14 +383,11 @@ impl<D: Copy> Table<D> {
         if let Some(wide) = wide {
             self.wide[at] = wide;
         }
-        for (hash, direction) in hashes
-            .into_iter()
-            .zip([Direction::Original, Direction::Reply])
-        {
-            self.index.insert(hash, Place::new(slot, direction));
+        for (hashed, direction) in [(original, Direction::Original), (reply, Direction::Reply)] {
+            self.index.insert(hashed.hash, Place::new(slot, direction));
         }
         let state = flow.state();
-        let deadline = now + new.timeouts.of(state);
+        let deadline = now + timeouts.of(state);
         self.deadlines.set(slot, Class::of(state), deadline, now);
         self.stats.inserts += 1;
         self.stats.states[state as usize] += 1;

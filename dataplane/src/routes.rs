@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use net::{Addr, IpPrefix, VlanIndex};
-use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 
 /// The way to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +27,7 @@ impl Route {
 /// All routes of one configuration. Read on the slow path only: the answer is kept in the flow.
 #[derive(Debug, Default)]
 pub struct Routes {
-    by_prefix: HashMap<IpPrefix, Route>,
+    by_prefix: HashMap<IpPrefix, Route, RandomState>,
     /// The prefix lengths in use, longest first, so that a look-up probes no others.
     lengths_v4: Vec<u8>,
     lengths_v6: Vec<u8>,

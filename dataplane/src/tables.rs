@@ -3,6 +3,7 @@
 mod publish;
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use net::header::ethertype;
@@ -58,6 +59,8 @@ pub struct Tables {
     pub spread: Spread,
     /// The way to members, clients and gateways.
     pub routes: Routes,
+    /// The way to each member, by its id: what `routes` say, worked out once.
+    pub member_ways: Vec<Option<MemberWay>>,
     /// What listens.
     pub virtual_servers: lb::VirtualServers,
     /// Where it goes.
@@ -66,6 +69,32 @@ pub struct Tables {
     pub virtual_server_stats: Vec<Arc<ServiceStats>>,
     /// By member id.
     pub member_stats: Vec<Arc<ServiceStats>>,
+}
+
+/// The way to a pool member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberWay {
+    /// The VLAN it is reached by.
+    pub vlan: VlanIndex,
+    /// The station: the member itself or a gateway.
+    pub next_hop: Addr,
+    /// The self IP to speak to it from (automap), if there is one of its family.
+    pub source: Option<Addr>,
+}
+
+impl MemberWay {
+    /// The way to a member with the address `member`; `None` if no route leads there.
+    pub fn find(member: IpAddr, routes: &Routes, vlans: &vlan::Table) -> Option<Self> {
+        let route = routes.lookup(member)?;
+        let vlan = vlans.get(route.vlan)?;
+        let next_hop = route.next_hop(Addr::from(member));
+        let source = vlan.self_ip_for(next_hop.ip()).map(Addr::from);
+        Some(Self {
+            vlan: route.vlan,
+            next_hop,
+            source,
+        })
+    }
 }
 
 /// What all frames that leave by a VLAN have in common.

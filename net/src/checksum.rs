@@ -35,6 +35,12 @@ impl Sum {
         Self(self.0 + u64::from(u16::from_be(fold(acc))))
     }
 
+    /// A sum of 32-bit words in the order of the wire.
+    #[inline]
+    pub(crate) const fn of_words(sum: u64) -> Self {
+        Self(sum)
+    }
+
     /// Adds one 16-bit word.
     #[inline]
     #[must_use]

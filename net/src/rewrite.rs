@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::checksum::{Sum, fold_small};
-use crate::flow::{FlowKey, IpProto};
+use crate::flow::{Addr, FlowKey, IpProto};
 use crate::header::{Ipv4, Ipv6, Tcp, Udp, view_mut};
 use crate::layers::{Fragment, Layers, Network};
 use crate::packet::Packet;
@@ -34,7 +34,14 @@ pub struct Deltas {
 impl Deltas {
     /// What turning the key `from` into the key `to` does to checksums.
     pub fn between(from: &FlowKey, to: &FlowKey) -> Self {
-        let addrs = |k: &FlowKey| Sum::ZERO.add(k.src.octets()).add(k.dst.octets());
+        let addrs = |k: &FlowKey| {
+            if k.src.is_v4() {
+                // What the mapped forms have in common makes no difference.
+                let word = |a: &Addr| u64::from(u32::from_be_bytes(a.v4_octets()));
+                return Sum::of_words(word(&k.src) + word(&k.dst));
+            }
+            Sum::ZERO.add(k.src.octets()).add(k.dst.octets())
+        };
         let ports = |k: &FlowKey| Sum::ZERO.add_u16(k.sport().0).add_u16(k.dport().0);
         let addr = addrs(to).minus(addrs(from));
         Self {

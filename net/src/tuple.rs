@@ -76,6 +76,25 @@ impl Tuple {
         }
     }
 
+    /// With another destination port.
+    #[inline]
+    #[must_use]
+    pub fn with_dport(mut self, dport: L4Port) -> Self {
+        let ports = match &mut self {
+            Self::V4 { ports, .. } | Self::V6 { ports, .. } => ports,
+        };
+        let [a, b, ..] = ports.to_ne_bytes();
+        let [c, d] = dport.0.to_be_bytes();
+        *ports = u32::from_ne_bytes([a, b, c, d]);
+        self
+    }
+
+    /// Whether both are of one family.
+    #[inline]
+    pub const fn is_of_family(&self, other: &Self) -> bool {
+        matches!(self, Self::V4 { .. }) == matches!(other, Self::V4 { .. })
+    }
+
     /// Both ports.
     #[inline]
     pub const fn ports(&self) -> u32 {
@@ -177,6 +196,9 @@ mod tests {
             assert_eq!(FlowKey::from(tuple), key);
             assert_eq!(FlowKey::from(tuple.inverted()), key.inverted());
             assert_eq!(tuple.inverted().inverted(), tuple);
+            let other = FlowKey::new(key.src, key.dst, key.sport(), L4Port(4660), key.proto);
+            assert_eq!(tuple.with_dport(L4Port(4660)), Tuple::from(&other));
+            assert_eq!(tuple.is_of_family(&Tuple::from(&v4)), key.src.is_v4());
         }
     }
 }

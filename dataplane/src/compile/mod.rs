@@ -19,7 +19,7 @@ pub use names::Names;
 use crate::egress::{Egress, Links, Stations};
 use crate::routes::{Route, Routes};
 use crate::steer::Spread;
-use crate::tables::{Exit, PortInfo, Tables};
+use crate::tables::{Exit, MemberWay, PortInfo, Tables};
 
 /// What `compile` has to know besides the configuration.
 #[derive(Debug, Clone)]
@@ -117,6 +117,7 @@ pub fn compile(
     }
     let spread = compile_spread(config, &vlans, &virtual_servers, names);
     let (virtual_server_stats, member_stats) = names.stats();
+    let member_ways = compile_member_ways(&pools, &routes, &vlans);
     let egress = compile_egress(config, &vlans);
     let exits = compile_exits(&vlans, &egress);
     let tables = Tables {
@@ -131,6 +132,7 @@ pub fn compile(
         self_ips,
         spread,
         routes,
+        member_ways,
         virtual_servers,
         pools,
         virtual_server_stats,
@@ -152,6 +154,25 @@ fn standby(config: &Config, vlans: &vlan::Table) -> VlanSet {
         }
     }
     standby
+}
+
+/// The way to each member, by its id.
+fn compile_member_ways(
+    pools: &lb::Pools,
+    routes: &Routes,
+    vlans: &vlan::Table,
+) -> Vec<Option<MemberWay>> {
+    let mut ways = Vec::new();
+    for member in pools.iter().flat_map(lb::Pool::members) {
+        let at = member.id.index();
+        if at >= ways.len() {
+            ways.resize(at + 1, None);
+        }
+        if let Some(way) = ways.get_mut(at) {
+            *way = MemberWay::find(member.addr, routes, vlans);
+        }
+    }
+    ways
 }
 
 /// What frames leaving by each VLAN have in common.

@@ -1,10 +1,11 @@
 //! Packets without a flow: virtual server, member, route, translation; the flow is inserted last,
 //! when every step agreed, so a refusal leaves nothing behind.
 
-use conntrack::{EndReason, InsertError, NewFlow, Timeouts};
+use arrayvec::ArrayVec;
+use conntrack::{EndReason, Hashed, InsertError, Timeouts};
 use lb::{Snat, VirtualServer};
 use net::header::tcp_flags;
-use net::{Addr, Deltas, FlowKey, IpProto, L4Port, Layers, Packet, VlanIndex};
+use net::{Addr, Deltas, FlowKey, IpProto, L4Port, Layers, Packet, Tuple, VlanIndex};
 use vlan::Owner;
 
 use super::local::reset;
@@ -12,6 +13,9 @@ use super::{Arrival, FlowData, Leg, NextHop, State, service_counters};
 use crate::steer::Question;
 use crate::tables::Tables;
 use crate::verdict::{Answer, DropReason, FlowStep, Verdict};
+
+/// Source ports that are tried together.
+const TOGETHER: usize = 4;
 
 impl State {
     pub(super) fn without_flow(
@@ -110,6 +114,38 @@ impl State {
         way.last().map(|worker| usize::from(*worker)) == Some(self.worker)
     }
 
+    /// A source port for a flow whose replies are `reply` but for it. A port is leased exactly while its
+    /// reply tuple is in the table of the one worker that such replies come to.
+    fn lease(
+        &mut self,
+        tables: &Tables,
+        reply: &FlowKey,
+        preferred: L4Port,
+        vlan: VlanIndex,
+    ) -> Option<(FlowKey, Hashed)> {
+        let start = self.random.next();
+        let me = u16::try_from(self.worker).unwrap_or(0);
+        let ours = self.steering.ports_to(me, reply);
+        let mut ports = self.stripe.candidates_that(preferred, start, ours);
+        let tuple = Tuple::from(reply);
+        loop {
+            // Several at a time: where many are taken, their memory is waited for together.
+            let mut some: ArrayVec<(L4Port, Hashed), TOGETHER> = ArrayVec::new();
+            for port in ports.by_ref().take(TOGETHER) {
+                let _ = some.try_push((port, self.flows.hashed(tuple.with_dport(port))));
+            }
+            if some.is_empty() {
+                return None;
+            }
+            for (port, hashed) in some {
+                let reply = FlowKey::new(reply.src, reply.dst, reply.sport(), port, reply.proto);
+                if self.flows.is_free(&hashed) && self.comes_back(tables, &reply, vlan) {
+                    return Some((reply, hashed));
+                }
+            }
+        }
+    }
+
     fn for_virtual_server(
         &mut self,
         tables: &Tables,
@@ -151,69 +187,56 @@ impl State {
             .ok_or(DropReason::NoMember)?;
         let (member_id, member_port) = (member.id, member.port);
         let member_addr = Addr::from(member.addr);
-        let route = *tables
-            .routes
-            .lookup(member.addr)
+        let way = tables
+            .member_ways
+            .get(member_id.index())
+            .and_then(Option::as_ref)
             .ok_or(DropReason::NoRoute)?;
-
         let source = match virtual_server.snat {
             Snat::None => original.src,
-            Snat::Automap => {
-                let egress = tables.vlans.get(route.vlan).ok_or(DropReason::NoRoute)?;
-                let next_hop = route.next_hop(member_addr).ip();
-                Addr::from(egress.self_ip_for(next_hop).ok_or(DropReason::NoSelfIp)?)
-            }
+            Snat::Automap => way.source.ok_or(DropReason::NoSelfIp)?,
         };
-        let towards = |sport| FlowKey::new(source, member_addr, sport, member_port, original.proto);
-        let outgoing = match virtual_server.snat {
+        let back = |dport| FlowKey::new(member_addr, source, member_port, dport, original.proto);
+        let (reply, reply_hashed) = match virtual_server.snat {
             Snat::None => {
-                let outgoing = towards(original.sport());
-                if self.flows.contains(&outgoing.inverted()) {
+                let reply = back(original.sport());
+                let hashed = self.flows.hashed(Tuple::from(&reply));
+                if !self.flows.is_free(&hashed) {
                     return Err(DropReason::TupleInUse);
                 }
-                outgoing
+                (reply, hashed)
             }
-            // A port is leased exactly while its reply tuple is in the table of the one worker that
-            // such replies come to.
-            Snat::Automap => {
-                let start = self.random.next();
-                let me = u16::try_from(self.worker).unwrap_or(0);
-                let ours = self.steering.ports_to(me, &towards(L4Port(0)).inverted());
-                self.stripe
-                    .candidates_that(original.sport(), start, ours)
-                    .map(|port| (towards(port), towards(port).inverted()))
-                    .find(|(_, reply)| {
-                        !self.flows.contains(reply) && self.comes_back(tables, reply, route.vlan)
-                    })
-                    .ok_or(DropReason::SnatExhausted)?
-                    .0
-            }
+            Snat::Automap => self
+                .lease(tables, &back(L4Port(0)), original.sport(), way.vlan)
+                .ok_or(DropReason::SnatExhausted)?,
         };
 
         let reply_leg = if arrival.vlan.auto_lasthop {
             Leg::new(arrival.vlan.index, NextHop::LastHop(arrival.source_mac))
         } else {
-            let back = tables
-                .routes
-                .lookup(original.src.ip())
-                .ok_or(DropReason::NoRoute)?;
-            Leg::new(back.vlan, NextHop::Unresolved)
+            let route = tables.routes.lookup(original.src.ip());
+            let route = route.ok_or(DropReason::NoRoute)?;
+            Leg::new(route.vlan, NextHop::Unresolved)
         };
+        let neighbor = self.neighbors.lookup(way.vlan, &way.next_hop);
+        let next = neighbor.map_or(NextHop::Unresolved, NextHop::Neighbor);
         let data = FlowData {
             virtual_server: virtual_server.id,
             member: member_id,
             stamp: tables.stamp(),
-            original: Leg::new(route.vlan, NextHop::Unresolved),
+            original: Leg::new(way.vlan, next),
             reply: reply_leg,
-            deltas: Deltas::between(&original, &outgoing),
+            deltas: Deltas::between(&original, &reply.inverted()),
         };
-        let flow = NewFlow {
-            original,
-            reply: outgoing.inverted(),
-            timeouts: timeouts(virtual_server),
+        let original_hashed = self.flows.hashed(Tuple::from(&original));
+        let entered = self.flows.enter(
+            original_hashed,
+            reply_hashed,
+            &timeouts(virtual_server),
             data,
-        };
-        let id = match self.flows.insert(flow, arrival.now) {
+            arrival.now,
+        );
+        let id = match entered {
             Ok(id) => id,
             Err(InsertError::Full) => return Err(DropReason::TableFull),
             Err(InsertError::Collision) => return Err(DropReason::TupleInUse),

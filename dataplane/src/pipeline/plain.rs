@@ -241,12 +241,11 @@ impl State {
         if plain.end() - plain.l3() > exit.mtu {
             return None;
         }
-        let out = match exit.single {
-            Some(port) => port,
-            None => {
-                let flow = || flow_hash(&FlowKey::from(plain.tuple(frame)));
-                tables.egress_port(vlan, mac, flow)?
-            }
+        let out = if let Some(port) = exit.single {
+            port
+        } else {
+            let flow = || flow_hash(&FlowKey::from(plain.tuple(frame)));
+            tables.egress_port(vlan, mac, flow)?
         };
         let header = exit.header(F::V6, tables.inserts_tag(out));
         if header.len() > plain.l3() + headroom {
