@@ -68,7 +68,14 @@ fn every_frame_comes_back_translated_as_it_should() {
                 assert!(trial.latency.p50_ns >= 2000, "{what}: {:?}", trial.latency);
                 if proto == Proto::Tcp {
                     assert_eq!(session.close(), 400, "{what}");
+                    assert_eq!(session.engine().client().open_flows(), 0, "{what}");
                 }
+                // Once more, with other sizes: what is open stays so, what was closed opens again.
+                session.engine_mut().set_mix(&Mix::fixed(512));
+                assert_eq!(session.open().unwrap().open, 400, "{what}");
+                let trial = session.trial(&order(Job::Data, 200_000.0, 20));
+                ensure_flawless(&trial, &[], &what);
+                assert_eq!(trial.sent_octets, trial.sent * 512, "{what}");
             }
         }
     }

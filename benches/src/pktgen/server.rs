@@ -98,6 +98,11 @@ impl Server {
         self.pins = Vec::new();
     }
 
+    /// Takes flows for new ones from now on: they may go to other members than before, once.
+    pub fn forget_flows(&mut self) {
+        self.pins.fill(0);
+    }
+
     /// Requests may have these numbers of octets from now on.
     pub fn set_payloads(&mut self, payloads: Vec<usize>) {
         self.config.payloads = payloads;

@@ -163,6 +163,10 @@ impl<L: Link, W: World> Session<L, W> {
     pub fn open(&mut self) -> Result<Opening, SessionError> {
         let before = self.engine.counters();
         let flows = self.engine.client().flow_count();
+        if self.engine.client().open_flows() == 0 {
+            self.engine.server_mut().forget_flows();
+        }
+        let wanted = before.0.opened + u64::from(flows - self.engine.client().open_flows());
         let start = self.world.now();
         let mut round_start;
         for _ in 0..self.timing.open_attempts.max(1) {
@@ -181,7 +185,6 @@ impl<L: Link, W: World> Session<L, W> {
                     self.tell("opening flows", now.since(start), rate, rate);
                 }
             }
-            let wanted = before.0.opened + u64::from(flows);
             let complete = |engine: &Engine<L>| engine.counters().0.opened >= wanted;
             // The last answers, and what is owed to them.
             let patience = Duration::from_millis(300);
