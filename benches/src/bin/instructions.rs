@@ -9,6 +9,7 @@
 //! instructions                 print a table
 //! instructions --check         compare with instructions.tsv; exit code 1 if a case got worse
 //! instructions --bless         write instructions.tsv
+//! instructions --profile CASE  where they go, by function
 //! ```
 
 use std::collections::BTreeMap;
@@ -63,7 +64,8 @@ fn main() -> ExitCode {
         [] => print().map(|()| true),
         ["--check"] => check(),
         ["--bless"] => bless().map(|()| true),
-        _ => Err("usage: instructions [--check | --bless]".to_owned()),
+        ["--profile", case] => profile(case).map(|()| true),
+        _ => Err("usage: instructions [--check | --bless | --profile CASE]".to_owned()),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -263,21 +265,7 @@ fn compiler() -> String {
 
 /// Instructions per packet of a case.
 fn count(case: &str) -> Result<u64, String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
-    for stretch in STRETCHES {
-        command.arg(format!("--toggle-collect={stretch}"));
-    }
-    let output = command
-        .arg(program)
-        .args(["--run", case])
-        .output()
-        .map_err(|error| format!("valgrind: {error}; on Debian, apt-get install valgrind"))?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        return Err(format!("{case}: {text}"));
-    }
+    let text = callgrind(case, "/dev/null")?;
     let counted: u64 = text
         .lines()
         .find_map(|line| line.split_once("Collected :"))
@@ -288,6 +276,48 @@ fn count(case: &str) -> Result<u64, String> {
         return Err(format!("{case}: nothing was counted"));
     }
     Ok(per_packet)
+}
+
+/// Runs a case under callgrind, with its profile in `file`. Returns what valgrind said.
+fn callgrind(case: &str, file: &str) -> Result<String, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new("valgrind");
+    command.arg("--tool=callgrind");
+    command.arg(format!("--callgrind-out-file={file}"));
+    for stretch in STRETCHES {
+        command.arg(format!("--toggle-collect={stretch}"));
+    }
+    let output = command
+        .arg(program)
+        .args(["--run", case])
+        .output()
+        .map_err(|error| format!("valgrind: {error}; on Debian, apt-get install valgrind"))?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() {
+        Ok(text)
+    } else {
+        Err(format!("{case}: {text}"))
+    }
+}
+
+/// Prints which functions the instructions of a case are in.
+fn profile(case: &str) -> Result<(), String> {
+    if !CASES.contains(&case) {
+        return Err(format!(
+            "no case \"{case}\": there are {}",
+            CASES.join(", ")
+        ));
+    }
+    let file = std::env::temp_dir().join(format!("tmm-callgrind-{}", std::process::id()));
+    let outcome = callgrind(case, &file.display().to_string()).and_then(|_| {
+        Command::new("callgrind_annotate")
+            .args(["--auto=no", "--threshold=95"])
+            .arg(&file)
+            .status()
+            .map_err(|error| format!("callgrind_annotate: {error}"))
+    });
+    let _ = std::fs::remove_file(&file);
+    outcome.map(drop)
 }
 
 #[cfg(test)]

@@ -92,8 +92,8 @@ impl Walk {
             .wrapping_mul(1_664_525)
             .wrapping_add(1_013_904_223);
         // The upper half of the product: a fair share of the range without a division.
-        let below = ((u64::from(self.state) * u64::from(self.n)) >> 32) as u32;
-        below
+        let below = (u64::from(self.state) * u64::from(self.n)) >> 32;
+        below as u32
     }
 }
 

@@ -84,4 +84,19 @@ mod tests {
     fn the_hashbrown_table_finds_what_was_entered_by_both_tuples_and_nothing_else() {
         behaves(&mut Brown::new(500));
     }
+
+    #[test]
+    fn the_tables_of_dpdk_find_what_was_entered_by_both_tuples_and_nothing_else() {
+        let eal = dpdk::Eal::init(&dpdk::EalConfig {
+            program: "tables".to_owned(),
+            memory_mib: Some(64),
+            hugepages: dpdk::HugePages::Never,
+            log_level: dpdk::LogLevel::Error,
+            ..dpdk::EalConfig::default()
+        })
+        .unwrap();
+        for (name, length) in [("long", KeyLength::Long), ("short", KeyLength::Short)] {
+            behaves(&mut Rte::new(&eal, name, 500, length).unwrap());
+        }
+    }
 }
