@@ -114,7 +114,7 @@ fn tables(rig: &Rig) -> Vec<BTreeMap<FlowKey, FlowKey>> {
         flows
             .iter_from(Cursor::default(), usize::MAX)
             .0
-            .map(|(_, flow)| (flow.original().to_owned(), flow.reply().to_owned()))
+            .map(|(_, flow)| (flow.original(), flow.reply()))
             .collect()
     };
     rig.workers().iter().map(flows).collect()
