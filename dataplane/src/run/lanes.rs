@@ -1,5 +1,11 @@
 //! Which queues of a port each worker has, and by whom it sends where it has none.
 
+use config::SpreadHash;
+use dpdk::{EthPort, Rss};
+use net::PortId;
+
+use crate::tables::Tables;
+
 /// The queues of one port, by worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lanes {
@@ -98,6 +104,32 @@ impl Spreading {
                  what is another's"
             }
         }
+    }
+}
+
+/// What the `cmp_hash` of the VLANs on a port asks of its device, if they agree.
+pub fn wanted_rss(tables: &Tables, port: PortId) -> Rss {
+    let vlans = tables.vlans.iter();
+    let mut hashes = vlans
+        .filter(|vlan| vlan.ports.contains(&port))
+        .map(|vlan| tables.spread.of_vlan(vlan.index));
+    let first = hashes.next().unwrap_or_default();
+    match first {
+        _ if hashes.any(|hash| hash != first) => Rss::FiveTuple,
+        SpreadHash::Default => Rss::FiveTuple,
+        SpreadHash::SrcAddr => Rss::SourceOnly,
+        SpreadHash::DstAddr => Rss::DestinationOnly,
+    }
+}
+
+/// How packets come from a port to their workers.
+pub fn spreading(port: &EthPort, workers: u16) -> Spreading {
+    match port.rss() {
+        _ if workers == 1 => Spreading::OneWorker,
+        _ if port.config().rx_queues < workers => Spreading::FewQueues,
+        _ if port.spreads_as_told() => Spreading::AsTold,
+        Rss::SourceOnly | Rss::DestinationOnly => Spreading::ByAddress,
+        _ => Spreading::OwnWay,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod filters;
+mod hints;
 mod lanes;
 mod ports;
 mod team;
@@ -50,7 +51,7 @@ const CONFIG_BATCH: Duration = Duration::from_millis(10);
 #[derive(Debug, Error)]
 pub enum RunError {
     /// Of DPDK or a port.
-    #[error("{0}{hint}", hint = ports::start_hint(.0))]
+    #[error("{0}{hint}", hint = hints::start_hint(.0))]
     Dpdk(#[from] dpdk::Error),
     /// A port of the command line.
     #[error("port {port}: {source}{hint}")]

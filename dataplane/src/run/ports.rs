@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use config::SpreadHash;
 use dpdk::{
-    Eal, EalConfig, EthPort, HugePages, LogLevel, MemifRole, Mempool, MempoolConfig, Offloads,
-    PortConfig, PortSpec, Rss, RssTable, VdevOptions,
+    Eal, EalConfig, EthPort, HugePages, LogLevel, Mempool, MempoolConfig, Offloads, PortConfig,
+    PortSpec, RssTable, VdevOptions,
 };
 use net::PortId;
 use serde_json::json;
@@ -15,7 +14,8 @@ use tracing::{debug, info, warn};
 use super::RunError;
 use super::args::{Hugepages, PortArg, RunArgs};
 use super::filters::{Filter, Wanted};
-use super::lanes::{Lanes, Spreading};
+use super::hints::hint;
+use super::lanes::{Lanes, spreading, wanted_rss};
 use crate::control::show::Row;
 use crate::dpdk_port::{DpdkPort, QueueCounters};
 use crate::handoff;
@@ -139,57 +139,10 @@ pub fn open(args: &RunArgs, steering: &Steering) -> Result<(Ports, Vec<Vec<DpdkP
     Ok((opened, queues))
 }
 
-/// What to do about an error of DPDK's own that names no cause.
-fn hint(spec: &PortSpec, error: &dpdk::Error) -> &'static str {
-    match (spec, error) {
-        (
-            PortSpec::AfXdp(_),
-            dpdk::Error::Port {
-                operation: "setting up a receive queue",
-                ..
-            },
-        ) => {
-            ". XDP must fit a frame into a page: set the MTU of the interface, and of both ends of \
-             a veth pair, to 3000 octets or less, or use af_packet"
-        }
-        (
-            PortSpec::Memif {
-                role: MemifRole::Client,
-                ..
-            },
-            dpdk::Error::Port {
-                operation: "starting",
-                ..
-            },
-        ) => ". A memif client needs its server: start the process with role=server first",
-        (PortSpec::Raw(_), dpdk::Error::Attach { .. }) => {
-            ". DPDK takes this for a virtual device: is the driver's name right, are its arguments, \
-             and is its plugin (librte_net_….so) installed?"
-        }
-        _ => "",
-    }
-}
-
 /// The MTU of a port on a kernel interface: what is larger the kernel would not send.
 fn mtu_within(asked: u16, interface: Option<u32>) -> u16 {
     let limit = interface.and_then(|mtu| u16::try_from(mtu).ok());
     limit.map_or(asked, |limit| limit.min(asked))
-}
-
-/// What to do about an error at the start that is no port's and names no cause.
-pub fn start_hint(error: &dpdk::Error) -> &'static str {
-    match error {
-        dpdk::Error::EalInit { .. } => {
-            "; an --eal-arg may be wrong, `--hugepages never` starts without hugepages, and `--log \
-             debug` shows all that DPDK says"
-        }
-        dpdk::Error::NoHugepages { .. } => " (`--hugepages auto` or `never`)",
-        dpdk::Error::Mempool { .. } => {
-            "; --mbufs asks for fewer, a smaller --port-mtu for smaller ones"
-        }
-        dpdk::Error::Pin { .. } => "; --cpus (PAL_CPU_SET) says which CPUs the workers take",
-        _ => "",
-    }
 }
 
 /// The specifications by port number; each port once, without a gap.
@@ -522,32 +475,6 @@ const fn fixed_queues(spec: &PortSpec) -> Option<u16> {
     match spec {
         PortSpec::Memif { queues, .. } => Some(*queues),
         _ => None,
-    }
-}
-
-/// What the `cmp_hash` of the VLANs on a port asks of its device, if they agree.
-fn wanted_rss(tables: &Tables, port: PortId) -> Rss {
-    let vlans = tables.vlans.iter();
-    let mut hashes = vlans
-        .filter(|vlan| vlan.ports.contains(&port))
-        .map(|vlan| tables.spread.of_vlan(vlan.index));
-    let first = hashes.next().unwrap_or_default();
-    match first {
-        _ if hashes.any(|hash| hash != first) => Rss::FiveTuple,
-        SpreadHash::Default => Rss::FiveTuple,
-        SpreadHash::SrcAddr => Rss::SourceOnly,
-        SpreadHash::DstAddr => Rss::DestinationOnly,
-    }
-}
-
-/// How packets come from a port to their workers.
-fn spreading(port: &EthPort, workers: u16) -> Spreading {
-    match port.rss() {
-        _ if workers == 1 => Spreading::OneWorker,
-        _ if port.config().rx_queues < workers => Spreading::FewQueues,
-        _ if port.spreads_as_told() => Spreading::AsTold,
-        Rss::SourceOnly | Rss::DestinationOnly => Spreading::ByAddress,
-        _ => Spreading::OwnWay,
     }
 }
 
