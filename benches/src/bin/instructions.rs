@@ -300,7 +300,8 @@ fn callgrind(case: &str, file: &str) -> Result<String, String> {
     }
 }
 
-/// Prints which functions the instructions of a case are in.
+/// Prints which functions the instructions of a case are in, what was inlined counted with the
+/// function it was inlined into.
 fn profile(case: &str) -> Result<(), String> {
     if !CASES.contains(&case) {
         return Err(format!(
@@ -311,13 +312,42 @@ fn profile(case: &str) -> Result<(), String> {
     let file = std::env::temp_dir().join(format!("tmm-callgrind-{}", std::process::id()));
     let outcome = callgrind(case, &file.display().to_string()).and_then(|_| {
         Command::new("callgrind_annotate")
-            .args(["--auto=no", "--threshold=95"])
+            .args(["--auto=no", "--threshold=100"])
             .arg(&file)
-            .status()
+            .output()
             .map_err(|error| format!("callgrind_annotate: {error}"))
     });
     let _ = std::fs::remove_file(&file);
-    outcome.map(drop)
+    let by_function = by_function(&String::from_utf8_lossy(&outcome?.stdout));
+    let packets = BURSTS as u64 * BURST;
+    println!("| {case} | instructions per packet |\n|---|---:|");
+    for (function, count) in by_function.iter().filter(|(_, count)| *count >= packets) {
+        println!("| `{function}` | {} |", count / packets);
+    }
+    Ok(())
+}
+
+/// Sums up lines such as `1,234 ( 5.6%)  file.rs:function [program]` by function, most first.
+fn by_function(text: &str) -> Vec<(String, u64)> {
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    for line in text.lines() {
+        let Some((count, rest)) = line.split_once('(') else {
+            continue;
+        };
+        let Ok(count) = count.trim().replace(',', "").parse::<u64>() else {
+            continue;
+        };
+        let Some((_, place)) = rest.split_once(")  ") else {
+            continue;
+        };
+        let place = place.rsplit_once(" [").map_or(place, |(place, _)| place);
+        if let Some((_, function)) = place.split_once(".rs:") {
+            *sums.entry(function.trim().to_owned()).or_default() += count;
+        }
+    }
+    let mut all: Vec<(String, u64)> = sums.into_iter().collect();
+    all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    all
 }
 
 #[cfg(test)]
@@ -339,6 +369,16 @@ mod tests {
         for case in CASES {
             assert!(baseline.contains_key(*case), "{case} is missing");
         }
+    }
+
+    #[test]
+    fn what_was_inlined_is_counted_with_the_function_around_it() {
+        let text = "1,000 (50.0%)  net/src/a.rs:net::look [/x/y]\n 500 (25.0%)  std/src/b.rs:net::look\n\
+                    9 ( 0.1%)  c.rs:other [/x/y]\n2,000 (100.0%)  PROGRAM TOTALS\nno line\n";
+        assert_eq!(
+            by_function(text),
+            [("net::look".to_owned(), 1500), ("other".to_owned(), 9)]
+        );
     }
 
     #[test]

@@ -159,7 +159,7 @@ pub fn worker(file: &Path, seconds: Duration) -> Result<Run, String> {
     let shared = site.shared(0)?.clone();
     let eal = Eal::init(&EalConfig {
         program: "tmm-bench".to_owned(),
-        memory_mib: Some(128),
+        memory_mib: Some(256),
         vdevs: vec![vdev(file)],
         log_level: LogLevel::Error,
         ..EalConfig::default()
