@@ -252,7 +252,7 @@ impl<D: Copy> Flow<D> {
     /// an established TCP connection a segment that moves data or acknowledges it, of another flow
     /// any but its first reply. Whether it was one; if not, nothing has changed, and
     /// [`Table::observe`](crate::Table::observe) is to be asked.
-    #[inline]
+    #[inline(always)]
     pub fn passes(
         &mut self,
         direction: Direction,

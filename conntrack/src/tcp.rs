@@ -178,7 +178,7 @@ impl Connection {
     /// Takes note of a segment of an established connection that only moves data or acknowledges it,
     /// as nearly all do; whether it was one. If not, nothing has changed, and
     /// [`observe`](Self::observe) is to be asked.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn transfers(&mut self, direction: Direction, segment: &TcpSegment) -> bool {
         let (sender, peer) = self.ends(direction);
         let plain = segment.flags & (SYN | FIN | RST | ACK) == ACK

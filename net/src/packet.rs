@@ -132,7 +132,7 @@ impl<'a> Packet<'a> {
 
     /// Makes a frame shorter than Ethernet's least, 60 octets without FCS, that long (IEEE 802.3
     /// 4A.2.3.2.4); not every device does. Without room it stays as it is.
-    #[inline]
+    #[inline(always)]
     pub fn pad(&mut self) {
         let len = self.len();
         if len >= MIN_FRAME {
@@ -152,14 +152,14 @@ impl<'a> Packet<'a> {
     }
 
     /// Cuts off what lies behind `end`.
-    #[inline]
+    #[inline(always)]
     pub fn cut(&mut self, end: usize) {
         self.end = self.end.min(self.start.saturating_add(end));
     }
 
     /// Replaces all before the network header, which begins at `l3`, by `header` with the destination
     /// `dst`. Returns the new offset of the network header.
-    #[inline]
+    #[inline(always)]
     pub fn set_header(
         &mut self,
         l3: usize,

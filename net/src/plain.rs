@@ -222,7 +222,7 @@ impl Plain {
     /// Gives an IPv4 packet other addresses and ports, takes one hop off, and adjusts the checksums by
     /// `deltas`, which must be those between the tuple it has and the one it gets (RFC 1624). `frame`
     /// is the frame that was parsed; in any other, nothing is promised but that it survives.
-    #[inline]
+    #[inline(always)]
     pub fn rewrite_v4(&self, frame: &mut [u8], addrs: u64, ports: u32, deltas: Deltas) {
         let Some(rest) = frame.get_mut(usize::from(self.l3)..) else {
             return;
@@ -238,7 +238,7 @@ impl Plain {
     }
 
     /// As [`rewrite_v4`](Self::rewrite_v4), for IPv6.
-    #[inline]
+    #[inline(always)]
     pub fn rewrite_v6(&self, frame: &mut [u8], addrs: [u64; 4], ports: u32, deltas: Deltas) {
         let Some(rest) = frame.get_mut(usize::from(self.l3)..) else {
             return;
@@ -252,7 +252,7 @@ impl Plain {
         self.rewrite_transport(segment, ports, deltas);
     }
 
-    #[inline]
+    #[inline(always)]
     fn rewrite_transport(&self, segment: &mut [u8], ports: u32, deltas: Deltas) {
         if self.proto == IpProto::TCP {
             if let Some(tcp) = segment.first_chunk_mut::<20>() {

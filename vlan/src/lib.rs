@@ -39,4 +39,4 @@ pub use event::{Event, How};
 pub use neighbor::{NeighborRef, Neighbors, Resolution};
 pub use owned::{Owned, Owner};
 pub use resolver::{Resolver, ResolverConfig};
-pub use table::{AllowedService, SelfIp, Table, TableError, Vlan};
+pub use table::{AllowedService, MAX_VLANS, SelfIp, Table, TableError, Vlan};

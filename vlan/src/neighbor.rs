@@ -134,7 +134,7 @@ impl Neighbors {
 
     /// What is known of the neighbour that `neighbor` names; touches one cache line. Marks the
     /// neighbour as used, which keeps it fresh.
-    #[inline]
+    #[inline(always)]
     pub fn mac(&self, neighbor: NeighborRef) -> Resolution {
         let Some(slot) = usize::try_from(neighbor.slot)
             .ok()

@@ -10,6 +10,9 @@ const VIDS: usize = 4096;
 /// Nothing here: neither a VLAN position nor a page is ever this large.
 const NONE: u16 = u16::MAX;
 
+/// The most VLANs there can be: an index has 15 bits.
+pub const MAX_VLANS: usize = 1 << 15;
+
 /// An address of ours on a VLAN, and the prefix that is on-link there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SelfIp {
@@ -207,7 +210,7 @@ pub enum TableError {
         mac: MacAddr,
     },
     /// More VLANs than positions.
-    #[error("more than 65,535 VLANs")]
+    #[error("more than 32,768 VLANs")]
     TooMany,
 }
 
@@ -290,6 +293,9 @@ impl Table {
                 .filter(|&p| p != NONE)
                 .ok_or(TableError::TooMany)?;
             let index = usize::from(vlan.index.0);
+            if index >= MAX_VLANS {
+                return Err(TableError::TooMany);
+            }
             if table.by_index.len() <= index {
                 table.by_index.resize(index + 1, NONE);
             }

@@ -111,7 +111,8 @@ impl Names {
         if let Some(index) = self.vlans.get(name) {
             return Some(*index);
         }
-        let index = VlanIndex(u16::try_from(self.vlans.len()).ok()?);
+        let next = Some(self.vlans.len()).filter(|next| *next < vlan::MAX_VLANS)?;
+        let index = VlanIndex(u16::try_from(next).ok()?);
         self.vlans.insert(name.to_owned(), index);
         Some(index)
     }

@@ -23,8 +23,8 @@ pub struct FlowData {
 
 /// Where one direction of a flow leaves: the VLAN and the station, in one word.
 ///
-/// The VLAN is in the upper 16 bits; in the lower 48 the MAC address of a station, or with the bit set
-/// that marks group addresses, the number of a neighbour or nothing.
+/// The VLAN is in the upper 16 bits but for the highest; in the lower 48 is the MAC address of a
+/// station or, where the highest bit of all is set, the number of a neighbour or nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Leg(u64);
 
@@ -39,59 +39,54 @@ pub enum NextHop {
     LastHop(MacAddr),
 }
 
-/// In the lowest bit of a MAC address's first octet: a group's address (IEEE 802-2014 section 8.2).
-const GROUP: u64 = 1 << 40;
-const BELOW: u32 = 40;
-const NOTHING: u64 = GROUP | 1 << 47;
+/// Not a station's MAC address.
+const OTHER: u64 = 1 << 63;
+const LOW: u64 = (1 << 48) - 1;
+const NOTHING: u64 = 1 << 47;
 
 const _: () = assert!(NeighborRef::BITS < 47);
+// An index of a VLAN has fifteen bits.
+const _: () = assert!(vlan::MAX_VLANS <= 1 << 15);
 
 impl Leg {
     /// By `vlan` to `next`. The address of a last hop is a station's.
     #[inline]
     pub const fn new(vlan: VlanIndex, next: NextHop) -> Self {
         let low = match next {
-            NextHop::Unresolved => NOTHING,
-            NextHop::Neighbor(neighbor) => {
-                let bits = neighbor.to_bits();
-                let below = bits & ((1 << BELOW) - 1);
-                GROUP | below | (bits >> BELOW) << (BELOW + 1)
-            }
+            NextHop::Unresolved => OTHER | NOTHING,
+            NextHop::Neighbor(neighbor) => OTHER | neighbor.to_bits(),
             NextHop::LastHop(mac) => return Self::last_hop(vlan, mac.to_u64()),
         };
-        Self((vlan.0 as u64) << 48 | low)
+        Self((vlan.0 as u64) << 48 & !OTHER | low)
     }
 
     /// By `vlan` to the station `mac`, a number: see [`MacAddr::to_u64`].
     #[inline]
     pub const fn last_hop(vlan: VlanIndex, mac: u64) -> Self {
-        Self((vlan.0 as u64) << 48 | mac & !GROUP)
+        Self((vlan.0 as u64) << 48 & !OTHER | mac & LOW)
     }
 
     /// The VLAN.
     #[inline]
     pub const fn vlan(self) -> VlanIndex {
-        VlanIndex((self.0 >> 48) as u16)
+        VlanIndex((self.0 >> 48) as u16 & 0x7fff)
     }
 
     /// Whether the station is the one that packets came from.
     #[inline]
     pub const fn is_last_hop(self) -> bool {
-        self.0 & GROUP == 0
+        self.0 & OTHER == 0
     }
 
     /// The station.
     #[inline]
     pub const fn next(self) -> NextHop {
-        let low = self.0 & ((1 << 48) - 1);
-        if low & GROUP == 0 {
-            NextHop::LastHop(MacAddr::from_u64(low))
-        } else if low == NOTHING {
+        if self.is_last_hop() {
+            NextHop::LastHop(MacAddr::from_u64(self.0))
+        } else if self.0 & NOTHING != 0 {
             NextHop::Unresolved
         } else {
-            let below = low & ((1 << BELOW) - 1);
-            let above = low >> (BELOW + 1);
-            NextHop::Neighbor(NeighborRef::from_bits(above << BELOW | below))
+            NextHop::Neighbor(NeighborRef::from_bits(self.0 & LOW))
         }
     }
 }
@@ -121,10 +116,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_leg_is_what_it_was_made_of(vlan in any::<u16>(), bits in 0..1u64 << NeighborRef::BITS, mac in any::<[u8; 6]>()) {
+        fn a_leg_is_what_it_was_made_of(vlan in 0..1u16 << 15, bits in 0..1u64 << NeighborRef::BITS, mac in any::<[u8; 6]>()) {
             let vlan = VlanIndex(vlan);
-            let mut mac = mac;
-            mac[0] &= !1;
             for next in [
                 NextHop::Unresolved,
                 NextHop::Neighbor(NeighborRef::from_bits(bits)),

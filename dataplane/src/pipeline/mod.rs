@@ -297,7 +297,7 @@ impl State {
     }
 
     /// Counts a packet of `bytes` octets for its virtual server and member.
-    #[inline]
+    #[inline(always)]
     fn count_service(&self, tables: &Tables, data: &FlowData, direction: Direction, bytes: usize) {
         for cell in service_counters(tables, self.worker, data) {
             match direction {

@@ -14,7 +14,7 @@ use crate::steer::Question;
 use crate::tables::Tables;
 use crate::verdict::{Answer, DropReason, FlowStep, Verdict};
 
-/// Source ports that are tried together.
+/// Source ports that are tried together, where the first is taken.
 const TOGETHER: usize = 4;
 
 impl State {
@@ -128,10 +128,12 @@ impl State {
         let ours = self.steering.ports_to(me, reply);
         let mut ports = self.stripe.candidates_that(preferred, start, ours);
         let tuple = Tuple::from(reply);
+        // The first is free, as a rule.
+        let mut together = 1;
         loop {
             // Several at a time: where many are taken, their memory is waited for together.
             let mut some: ArrayVec<(L4Port, Hashed), TOGETHER> = ArrayVec::new();
-            for port in ports.by_ref().take(TOGETHER) {
+            for port in ports.by_ref().take(together) {
                 let _ = some.try_push((port, self.flows.hashed(tuple.with_dport(port))));
             }
             if some.is_empty() {
@@ -143,6 +145,7 @@ impl State {
                     return Some((reply, hashed));
                 }
             }
+            together = TOGETHER;
         }
     }
 

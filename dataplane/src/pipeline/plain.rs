@@ -193,7 +193,7 @@ impl State {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn straight_as<F: Family>(
         &mut self,
         tables: &Tables,
