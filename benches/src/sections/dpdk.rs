@@ -212,11 +212,11 @@ pub fn worker(file: &Path, seconds: Duration) -> Result<Run, String> {
 /// Runs testpmd for some seconds.
 fn run_testpmd(file: &Path, seconds: Duration) -> Result<Run, String> {
     let mut child = Command::new("dpdk-testpmd")
-        .args(["-l", "0,1", "--in-memory", "--no-pci", "--log-level=error"])
+        .args(["-l", "0,1", "--no-pci", "--log-level=error"])
         .args(if huge_pages_free() {
-            &[][..]
+            &["--in-memory"][..]
         } else {
-            &["--no-huge", "-m", "256"][..]
+            &["--no-huge", "-m", "512", "--no-shconf", "--iova-mode=va"][..]
         })
         .arg(format!("--vdev={}", vdev(file)))
         .args([
