@@ -194,6 +194,10 @@ impl Index {
                 return None;
             }
             at = self.next(home, at);
+            // In a small index, entries may have passed by every bucket.
+            if at == home {
+                return None;
+            }
         }
     }
 
@@ -231,6 +235,9 @@ impl Index {
                 return false;
             }
             at = self.next(home, at);
+            if at == home {
+                return false;
+            }
         }
         // It was counted where it passed.
         let mut passed = home;
@@ -296,6 +303,32 @@ mod tests {
             }
             prop_assert_eq!(used(&index), (0, 0));
         }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_sought_for_ever_when_every_bucket_was_passed() {
+        let mut index = Index::new(16, false);
+        assert_eq!(index.buckets.len(), 2);
+        let hash = |home: u64, n: u32| home << 63 | u64::from(n % 3 + 1);
+        let enter = |index: &mut Index, home, range: std::ops::Range<u32>| {
+            for n in range {
+                index.insert(hash(home, n), Place(n));
+            }
+        };
+        enter(&mut index, 0, 0..16); // the last four lie in the other bucket
+        for n in 0..12 {
+            assert!(index.remove(hash(0, n), Place(n)));
+        }
+        enter(&mut index, 1, 16..28); // and so do the last four of these
+        assert_eq!(used(&index), (16, 8));
+        for home in [0, 1] {
+            assert_eq!(index.find(hash(home, 0), |_| false), None);
+            assert!(!index.remove(hash(home, 99), Place(99)));
+        }
+        for n in 12..28 {
+            assert!(index.remove(hash(u64::from(n >= 16), n), Place(n)), "{n}");
+        }
+        assert_eq!(used(&index), (0, 0));
     }
 
     #[test]
