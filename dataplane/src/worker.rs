@@ -161,17 +161,16 @@ impl<P: Port> Worker<P> {
         if frames.is_empty() {
             return 0;
         }
-        let bytes: usize = frames.iter_mut().map(|f| f.packet().len()).sum();
-        if let Some(counters) = self.shared.counters.ports.get(index) {
-            counters.rx.packets.add(frames.len() as u64);
-            counters.rx.bytes.add(bytes as u64);
-        }
         let origin = Origin {
             port: PortId(u8::try_from(index).unwrap_or(u8::MAX)),
             asked: Asked::NOBODY,
         };
         let received = frames.len();
-        self.process(now, origin, frames, seen);
+        let bytes = self.process(now, origin, frames, seen);
+        if let Some(counters) = self.shared.counters.ports.get(index) {
+            counters.rx.packets.add(received as u64);
+            counters.rx.bytes.add(bytes as u64);
+        }
         received
     }
 
@@ -219,37 +218,42 @@ impl<P: Port> Worker<P> {
         taken
     }
 
-    /// Has the pipeline decide about frames of one origin, and does what it says.
+    /// Has the pipeline decide about frames of one origin, and does what it says. Returns how many
+    /// octets they had as they came.
     fn process(
         &mut self,
         now: Timestamp,
         origin: Origin,
         mut frames: Burst<P::Frame>,
         seen: &mut impl FnMut(PortId, &mut P::Frame, &Verdict),
-    ) {
+    ) -> usize {
         let mut verdicts: ArrayVec<Verdict, BURST> = ArrayVec::new();
         let mut shapes: ArrayVec<net::Shape, BURST> = ArrayVec::new();
+        let bytes;
         {
             let mut packets: ArrayVec<net::Packet<'_>, BURST> =
                 frames.iter_mut().map(Frame::packet).collect();
+            bytes = packets.iter().map(net::Packet::len).sum();
             self.pipeline.set_asked(origin.asked);
             self.pipeline
                 .process(now, origin.port, &mut packets, &mut verdicts);
             shapes.extend(packets.iter().map(net::Packet::shape));
         }
-        for ((mut frame, verdict), shape) in frames.into_iter().zip(verdicts).zip(shapes) {
+        for ((mut frame, verdict), shape) in frames.into_iter().zip(&verdicts).zip(&shapes) {
             // What is handed over goes on as it came, with all that the device said about it.
             if !matches!(verdict, Verdict::Handoff(_)) {
-                frame.set_shape(shape);
+                frame.set_shape(*shape);
             }
-            seen(origin.port, &mut frame, &verdict);
+            seen(origin.port, &mut frame, verdict);
             self.carry_out(now, origin, frame, verdict);
         }
+        bytes
     }
 
-    fn carry_out(&mut self, now: Timestamp, origin: Origin, frame: P::Frame, verdict: Verdict) {
+    #[inline]
+    fn carry_out(&mut self, now: Timestamp, origin: Origin, frame: P::Frame, verdict: &Verdict) {
         let counters = &self.shared.counters;
-        match verdict {
+        match *verdict {
             Verdict::Transmit(port, step) => {
                 counters.forwarded[step.index()].add(1);
                 self.push(port, frame);
@@ -325,21 +329,22 @@ impl<P: Port> Worker<P> {
         if tx.is_empty() {
             return;
         }
-        let mut lens: ArrayVec<usize, BURST> = tx.iter_mut().map(|f| f.packet().len()).collect();
+        let bytes = |tx: &mut Burst<P::Frame>| -> usize {
+            tx.iter_mut().map(|frame| frame.packet().len()).sum()
+        };
+        let mut waiting = bytes(tx);
         for _ in 0..TX_TRIES {
             let before = tx.len();
             port.tx_burst(tx);
-            let sent = before - tx.len();
+            let rest = if tx.is_empty() { 0 } else { bytes(tx) };
             if let Some(counters) = self.shared.counters.ports.get(index) {
-                counters.tx.packets.add(sent as u64);
-                counters
-                    .tx
-                    .bytes
-                    .add(lens.drain(..sent).sum::<usize>() as u64);
+                counters.tx.packets.add((before - tx.len()) as u64);
+                counters.tx.bytes.add((waiting - rest) as u64);
             }
             if tx.is_empty() {
                 return;
             }
+            waiting = rest;
         }
         for _ in tx.drain(..) {
             self.shared.counters.count_drop(DropReason::TxFull);

@@ -165,7 +165,7 @@ impl Pipeline {
         let mut looks: ArrayVec<Option<Look>, BURST> = ArrayVec::new();
         state.look(packets, &mut looks);
         state.probe(&mut looks);
-        let mut last = None;
+        let mut last = [None, None];
         for (packet, look) in packets.iter_mut().zip(&looks) {
             let straight = look
                 .as_ref()

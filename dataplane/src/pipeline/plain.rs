@@ -111,18 +111,29 @@ pub(super) struct Ingress<'t> {
 }
 
 impl<'t> Ingress<'t> {
-    /// The VLAN of a plain frame; that of the frame before, most of the time.
+    /// The VLAN of a plain frame; one of the last two, most of the time.
     #[inline]
     fn of<'l>(
-        last: &'l mut Option<Self>,
+        last: &'l mut [Option<Self>; 2],
         tables: &'t Tables,
         port: PortId,
         plain: &Plain,
     ) -> Option<&'l Self> {
-        if last.as_ref().is_none_or(|last| last.vid != plain.vid()) {
-            *last = Self::find(tables, port, plain);
-        }
-        last.as_ref()
+        let known = |at: usize| {
+            last[at]
+                .as_ref()
+                .is_some_and(|last| last.vid == plain.vid())
+        };
+        let at = if known(0) {
+            0
+        } else if known(1) {
+            1
+        } else {
+            last.swap(0, 1);
+            last[0] = Self::find(tables, port, plain);
+            0
+        };
+        last[at].as_ref()
     }
 
     #[cold]
@@ -183,7 +194,7 @@ impl State {
         port: PortId,
         packet: &mut Packet<'_>,
         look: &Look,
-        last: &mut Option<Ingress<'t>>,
+        last: &mut [Option<Ingress<'t>>; 2],
     ) -> Option<(PortId, FlowStep)> {
         let ingress = Ingress::of(last, tables, port, &look.plain)?;
         if look.plain.is_v6() {
