@@ -9,6 +9,8 @@
 //!
 //! Free slots are linked through the same words.
 
+use std::collections::VecDeque;
+
 use net::Timestamp;
 
 use crate::memory::Pages;
@@ -20,8 +22,14 @@ const HORIZON: u64 = 1 << 27;
 /// Slots looked at in one call for each flow that may be ended in it: 64 flows and 16,384 slots are
 /// a few microseconds of work each.
 const STRIDE: usize = 256;
-/// Slots searched for one that may give way, in one call.
-const SEARCH: usize = 65_536;
+/// Slots searched for one that is due, in vain, once per tick in a full table.
+const SEARCH_DUE: usize = 65_536;
+/// Slots searched for one that may give way, in one call: they are searched for every refused flow, so
+/// whoever sends these must not get much work done for each.
+const SEARCH_CLASS: usize = 2048;
+/// How many of the slots entered last are remembered, and tried in one call.
+const RECENT: usize = 4096;
+const TRIES: usize = 16;
 /// Words compared at once.
 const LANES: usize = 16;
 
@@ -51,6 +59,10 @@ pub(crate) struct Deadlines {
     at: usize,
     /// Where the search for a flow that gives way stands.
     hand: usize,
+    /// Where the search for a flow that is due stands, in a full table.
+    due_hand: usize,
+    /// The slots entered last, oldest first: where hardly any flow may give way, it is one of these.
+    recent: VecDeque<u32>,
     /// Flows per class, by discriminant.
     counts: [u32; 4],
     /// The tick of the sweep under way, or of the last one.
@@ -85,6 +97,8 @@ impl Deadlines {
             free: NIL,
             at: 0,
             hand: 0,
+            due_hand: 0,
+            recent: VecDeque::with_capacity(RECENT),
             counts: [0; 4],
             sweep: 0,
             all: false,
@@ -135,6 +149,15 @@ impl Deadlines {
         self.counts[class as usize] += 1;
     }
 
+    /// As [`set`](Self::set), for a slot just [taken](Self::take).
+    pub(crate) fn enter(&mut self, slot: u32, class: Class, deadline: Timestamp, now: Timestamp) {
+        self.set(slot, class, deadline, now);
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(slot);
+    }
+
     /// As [`set`](Self::set), but keeps an earlier deadline: a hint that is looked at too early does no
     /// harm, and a far away one need not be moved for every packet.
     pub(crate) fn advance(&mut self, slot: u32, class: Class, deadline: Timestamp, now: Timestamp) {
@@ -181,8 +204,9 @@ impl Deadlines {
                 if found > 0 {
                     break;
                 }
+                // It began at the first slot, so it has looked at every flow.
+                self.all = false;
                 if self.sweep >= now {
-                    self.all = false;
                     break;
                 }
                 (self.sweep, self.at) = (now, 0);
@@ -215,42 +239,61 @@ impl Deadlines {
         budget.saturating_mul(STRIDE)
     }
 
-    /// A slot whose flow may be due at `now`, for a full table. Searched for once per tick at most
-    /// unless something was found.
+    /// A slot whose flow may be due at `now`, for a full table; going round. After a search in vain
+    /// there is none before the next tick.
     pub(crate) fn find_due(&mut self, now: Timestamp) -> Option<u32> {
         let now = tick(now);
         if self.searched == now {
             return None;
         }
         let stamp = stamp(now);
-        let found = self.search(self.at, |word| is_due(word, stamp)).ok();
-        if found.is_none() {
-            self.searched = now;
-        }
-        found
-    }
-
-    /// A slot of `class`, going round: so the flow that is found has been there longest, or nearly.
-    /// Gives up after a bounded number of slots, and goes on there the next time.
-    pub(crate) fn find_class(&mut self, class: Class) -> Option<u32> {
-        if self.count(class) == 0 {
-            return None;
-        }
-        match self.search(self.hand, |word| word & CLASS == class as u32) {
+        match self.search(self.due_hand, SEARCH_DUE, |word| is_due(word, stamp)) {
             Ok(slot) => {
-                self.hand = slot as usize + 1;
+                self.due_hand = slot as usize + 1;
                 Some(slot)
             }
             Err(hand) => {
-                self.hand = hand;
+                (self.due_hand, self.searched) = (hand, now);
                 None
             }
         }
     }
 
-    /// The next slot from `hand` on that is wanted, or where the search gave up.
-    fn search(&self, mut hand: usize, wanted: impl Fn(u32) -> bool) -> Result<u32, usize> {
-        let mut left = self.words.len().min(SEARCH);
+    /// A slot of `class`, going round: so the flow that is found has been there longest, or nearly.
+    /// Gives up after a bounded number of slots, and goes on there the next time; but a transient flow
+    /// among those entered last is found in any case, if slowly.
+    pub(crate) fn find_class(&mut self, class: Class) -> Option<u32> {
+        if self.count(class) == 0 {
+            return None;
+        }
+        let wanted = |word: u32| word & CLASS == class as u32;
+        match self.search(self.hand, SEARCH_CLASS, wanted) {
+            Ok(slot) => {
+                self.hand = slot as usize + 1;
+                return Some(slot);
+            }
+            Err(hand) => self.hand = hand,
+        }
+        if class != Class::Transient {
+            return None;
+        }
+        for _ in 0..TRIES {
+            let slot = self.recent.pop_front()?;
+            if wanted(self.words[slot as usize]) {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// The next of `slots` slots from `hand` on that is wanted, or where the search gave up.
+    fn search(
+        &self,
+        mut hand: usize,
+        slots: usize,
+        wanted: impl Fn(u32) -> bool,
+    ) -> Result<u32, usize> {
+        let mut left = self.words.len().min(slots);
         while left > 0 {
             if hand >= self.words.len() {
                 hand = 0;
@@ -274,4 +317,86 @@ fn any_due(lanes: &[u32], now: u32) -> bool {
     lanes
         .iter()
         .fold(false, |any, word| any | is_due(*word, now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(tick: u64) -> Timestamp {
+        Timestamp::from_nanos(tick << TICK_SHIFT)
+    }
+
+    /// `slots` flows of `class`, due at `due`.
+    fn filled(slots: u32, class: Class, due: u64, now: u64) -> Deadlines {
+        let mut deadlines = Deadlines::new(slots, false);
+        for _ in 0..slots {
+            let (slot, _) = deadlines.take().unwrap();
+            deadlines.enter(slot, class, at(due), at(now));
+        }
+        deadlines
+    }
+
+    /// Slots found in `calls` calls that each may find eight, a tick apart from `now` on.
+    fn sweep(deadlines: &mut Deadlines, calls: u64, now: u64) -> Vec<u32> {
+        let mut found = Vec::new();
+        for n in now..now + calls {
+            deadlines.follow(at(n));
+            found.extend_from_slice(deadlines.collect(at(n), &mut [0; 8], &mut 1000));
+        }
+        found
+    }
+
+    #[test]
+    fn after_a_step_back_each_flow_is_looked_at_once_though_a_sweep_takes_many_ticks() {
+        let mut deadlines = filled(100, Class::Kept, 5000, 1000);
+        assert_eq!(sweep(&mut deadlines, 3, 1000), []);
+        assert_eq!(
+            sweep(&mut deadlines, 100, 500),
+            (0..100).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn ticks_that_wrap_round_are_neither_early_nor_missed() {
+        const ROUND: u64 = 1 << 30;
+        for now in [ROUND / 2 - 2, ROUND - 2, ROUND, 5 * ROUND - 1, 1 << 35] {
+            let mut deadlines = filled(8, Class::Kept, now + 3, now);
+            let _ = sweep(&mut deadlines, 1, now); // the first call may look at all
+            assert_eq!(sweep(&mut deadlines, 2, now + 1), []);
+            assert_eq!(sweep(&mut deadlines, 1, now + 3).len(), 8, "{now}");
+        }
+    }
+
+    #[test]
+    fn hints_out_of_date_are_passed_by_once_in_a_full_table() {
+        let slots = 3 * u32::try_from(SEARCH_DUE).unwrap();
+        let mut deadlines = filled(slots, Class::Kept, 10, 1);
+        let mut found = Vec::new();
+        while let Some(slot) = deadlines.find_due(at(20)) {
+            // It is alive, as its owner finds out.
+            deadlines.set(slot, Class::Kept, at(100), at(20));
+            found.push(slot);
+        }
+        assert_eq!(found, (0..slots).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_flow_entered_late_gives_way_though_it_is_one_among_many() {
+        let slots = 100 * u32::try_from(SEARCH_CLASS).unwrap();
+        let mut deadlines = filled(slots, Class::Kept, 1000, 1);
+        for slot in [77_777, 5, 160_001] {
+            deadlines.clear(slot);
+            deadlines.enter(slot, Class::Transient, at(1000), at(2));
+        }
+        let mut evicted = Vec::new();
+        for _ in 0..2 * RECENT / TRIES {
+            if let Some(slot) = deadlines.find_class(Class::Transient) {
+                deadlines.set(slot, Class::Kept, at(1000), at(2));
+                evicted.push(slot);
+            }
+        }
+        evicted.sort_unstable();
+        assert_eq!(evicted, [5, 77_777, 160_001]);
+    }
 }

@@ -111,11 +111,12 @@ impl Hit {
 ///
 /// # When it is full
 ///
-/// An insertion then first ends flows that are due. If none is, a flow gives way that is not
+/// An insertion then first ends a flow that is due. If none is found, one gives way that is not
 /// established: one that is opening, unreplied, in time-wait or reset; if there is none, a
 /// half-closed one. The table is searched in turn, so it is the one that has been there longest, or
-/// nearly. Established and replied flows never give way, and with only these the insertion is
-/// refused. So a flood of SYNs displaces only its like. Flows that ended this way are reported by
+/// nearly. Each insertion searches a part only: where very few of many flows may give way, those
+/// entered last go first, or the insertion is refused and the next goes on searching. Established and
+/// replied flows never give way, and with only these the insertion is refused. So a flood of SYNs displaces only its like. Flows that ended this way are reported by
 /// the next [`expire`](Self::expire); up to 4096 may wait for that, then insertions are refused
 /// until it is called.
 pub struct Table<D> {
@@ -388,7 +389,7 @@ impl<D: Copy> Table<D> {
         }
         let state = flow.state();
         let deadline = now + timeouts.of(state);
-        self.deadlines.set(slot, Class::of(state), deadline, now);
+        self.deadlines.enter(slot, Class::of(state), deadline, now);
         self.stats.inserts += 1;
         self.stats.states[state as usize] += 1;
         self.len += 1;
@@ -557,7 +558,11 @@ impl<D: Copy> Table<D> {
         if self.ended.len() >= RESERVE as usize {
             return false;
         }
-        while let Some(slot) = self.deadlines.find_due(now) {
+        // Most timers that came up may be those of flows that live.
+        for _ in 0..BATCH {
+            let Some(slot) = self.deadlines.find_due(now) else {
+                break;
+            };
             if let Some(reason) = self.due(slot, now) {
                 self.end(slot, reason);
                 self.ended.push_back(slot);

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{establish, expire, new_flow, secs, segment, table};
 use conntrack::Direction::{Original, Reply};
@@ -119,6 +119,26 @@ fn what_is_due_goes_before_anything_is_evicted() {
     assert!(table.get(id).is_none() && table.get(young).is_some());
     assert_eq!(expire(&mut table, secs(400)), [(0, EndReason::Idle)]);
     assert_eq!(table.stats().evictions(), 0);
+}
+
+#[test]
+fn a_refusal_costs_little_when_all_timers_came_up_but_the_flows_live() {
+    let flows = 60_000;
+    let mut table = table(flows as usize);
+    for n in 0..flows {
+        let id = insert(&mut table, IpProto::UDP, n).unwrap();
+        let _ = table.observe(id, Reply, &Segment::datagram(1), secs(1));
+    }
+    for n in 0..flows {
+        let (id, _) = table.lookup(&common::key(IpProto::UDP, n)).unwrap();
+        let _ = table.observe(id, Original, &Segment::datagram(1), secs(25));
+    }
+    let begin = Instant::now();
+    let late = table.insert(new_flow(IpProto::UDP, flows), secs(40));
+    assert_eq!(late, Err(InsertError::Full));
+    // Microseconds are usual; to look at all of them took seconds.
+    assert!(begin.elapsed() < Duration::from_millis(100));
+    assert_eq!(expire(&mut table, secs(86)).len(), flows as usize);
 }
 
 #[test]
