@@ -208,13 +208,17 @@ fn latency(results: &Results, out: &mut String) {
     if !results.has("latency") {
         return;
     }
-    out.push_str("## Latency under load\n\n| case | packets per second | |\n|---|---:|---:|\n");
+    out.push_str("## Latency under load\n\n| case | sent per second | |\n|---|---:|---:|\n");
     for row in results.rows.iter().filter(|row| row.section == "latency") {
+        let rate = if row.size == 0 {
+            String::new()
+        } else {
+            row.size.to_string()
+        };
         let _ = writeln!(
             out,
-            "| {} | {} | {} {} |",
+            "| {} | {rate} | {} {} |",
             row.case,
-            row.size,
             spread(row.summary),
             row.unit
         );
