@@ -185,7 +185,7 @@ impl State {
     }
 
     /// Forwards a packet that goes the straight way, and says by which port it leaves. `None`: it does
-    /// not, and nothing has happened.
+    /// not, and nothing has happened that would not happen on the long way.
     #[inline]
     pub(super) fn straight<'t>(
         &mut self,
@@ -222,6 +222,10 @@ impl State {
             return None;
         }
         let hit = F::confirm(&self.flows, look, &F::addrs(plain, frame))?;
+        // Before anything is sent, for it may go back to the same station. The long way does so too.
+        if ingress.learns {
+            tables.heard(ingress.vlan.index, MacAddr::from_u64(source_mac), port);
+        }
         let direction = hit.direction();
         let flow = self.flows.hit(hit)?;
         let data = *flow.data();
@@ -276,9 +280,6 @@ impl State {
             return None;
         }
         // From here on it goes.
-        if ingress.learns {
-            tables.heard(ingress.vlan.index, MacAddr::from_u64(source_mac), port);
-        }
         F::rewrite(plain, frame, addrs, ports, deltas);
         packet.cut(plain.end());
         // There is room for it: that was asked.
