@@ -138,6 +138,12 @@ impl Tables {
         self.generation as u32
     }
 
+    /// What frames that leave by a VLAN have in common.
+    #[inline]
+    pub fn exit(&self, vlan: VlanIndex) -> Option<&Exit> {
+        self.exits.get(usize::from(vlan.0))?.as_ref()
+    }
+
     /// The port for a frame of a VLAN to the station `mac`, of a flow with the hash that `flow`
     /// works out (it is asked for only where flows are spread over links).
     #[inline]

@@ -80,7 +80,7 @@ pub enum Fragment {
 }
 
 /// The headers of one frame: offsets from the start of the frame, and the facts needed to decide.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layers {
     /// Tags, in the frame or stripped by the device.
     pub encap: Encap,
@@ -167,13 +167,7 @@ impl Layers {
             RxChecksum::Unknown if Sum::ZERO.add(header).is_valid() => {}
             RxChecksum::Unknown | RxChecksum::Bad => return Err(ParseError::BadIpChecksum),
         }
-        // No source is multicast, reserved or loopback; no destination "this host" or loopback.
-        if ip.src[0] >= 224
-            || ip.src[0] == 127
-            || ip.src == [0; 4]
-            || ip.dst[0] == 127
-            || ip.dst == [0; 4]
-        {
+        if is_martian_v4(ip.src, ip.dst) {
             return Err(ParseError::MartianAddress);
         }
         self.network = Network::Ipv4;
@@ -195,14 +189,7 @@ impl Layers {
             return Err(ParseError::BadIpHeader);
         }
         let (src, dst) = (Addr::from_v6(ip.src), Addr::from_v6(ip.dst));
-        let loopback = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-        if ip.src[0] == 0xff
-            || src.is_v4()
-            || dst.is_v4()
-            || ip.src == loopback
-            || ip.dst == loopback
-            || ip.dst == [0; 16]
-        {
+        if is_martian_v6(&ip.src, &ip.dst) {
             return Err(ParseError::MartianAddress);
         }
         self.network = Network::Ipv6;
@@ -371,6 +358,24 @@ impl Layers {
     pub fn pseudo_header(&self, len: u16) -> Sum {
         pseudo_header(self.key.src.ip(), self.key.dst.ip(), self.key.proto.0, len)
     }
+}
+
+/// No source is multicast, reserved or loopback; no destination "this host" or loopback.
+#[inline]
+pub(crate) fn is_martian_v4(src: [u8; 4], dst: [u8; 4]) -> bool {
+    src[0] >= 224 || src[0] == 127 || src == [0; 4] || dst[0] == 127 || dst == [0; 4]
+}
+
+/// No source is multicast or loopback; no destination unspecified or loopback; neither is mapped.
+#[inline]
+pub(crate) fn is_martian_v6(src: &[u8; 16], dst: &[u8; 16]) -> bool {
+    const LOOPBACK: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    src[0] == 0xff
+        || Addr::from_v6(*src).is_v4()
+        || Addr::from_v6(*dst).is_v4()
+        || *src == LOOPBACK
+        || *dst == LOOPBACK
+        || *dst == [0; 16]
 }
 
 /// Walks the tags; gives them, the offset of the network header, and its ethertype.

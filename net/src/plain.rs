@@ -8,8 +8,9 @@
 //! addresses with those of a flow need not ask.
 
 use crate::checksum::Words;
-use crate::flow::IpProto;
+use crate::flow::{FlowKey, IpProto};
 use crate::header::ethertype;
+use crate::layers::{self, Fragment, Layers, Network, ParseError};
 use crate::packet::{Packet, RxChecksum};
 use crate::rewrite::Deltas;
 use crate::tag::{Encap, TPID_8021Q};
@@ -202,6 +203,39 @@ impl Plain {
                 proto,
             }
         }
+    }
+
+    /// What the judge of form says of the frame, without looking at lengths and checksums again.
+    ///
+    /// Errors: an address that must not be on the wire.
+    #[inline]
+    pub fn layers(&self, frame: &[u8]) -> Result<Layers, ParseError> {
+        let key = FlowKey::from(self.tuple(frame));
+        let (martian, network, ttl_at) = if self.v6 {
+            let martian = layers::is_martian_v6(key.src.octets(), key.dst.octets());
+            // Only neighbour discovery may come from the unspecified address.
+            let martian = martian || *key.src.octets() == [0; 16];
+            (martian, Network::Ipv6, 7)
+        } else {
+            let martian = layers::is_martian_v4(key.src.v4_octets(), key.dst.v4_octets());
+            (martian, Network::Ipv4, 8)
+        };
+        if martian {
+            return Err(ParseError::MartianAddress);
+        }
+        Ok(Layers {
+            encap: self.encap(),
+            network,
+            l3: self.l3(),
+            l4: usize::from(self.l4),
+            end: self.end(),
+            payload: self.end() - usize::from(self.payload_len),
+            ttl: frame.get(self.l3() + ttl_at).copied().unwrap_or(0),
+            fragment: Fragment::Whole,
+            tcp_flags: self.tcp(frame).map_or(0, |tcp| tcp.flags),
+            icmp_type: 0,
+            key,
+        })
     }
 
     /// The TCP header; of a UDP datagram, nothing.

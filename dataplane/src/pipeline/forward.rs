@@ -2,9 +2,10 @@
 
 use conntrack::{Direction, EndReason, FlowId, FlowRef, Observed, Segment};
 use lb::{DownAction, MemberState};
-use net::{Addr, IpProto, Layers, MacAddr, Packet, Rewrite, RewriteError};
+use net::{Addr, IpProto, Layers, MacAddr, Network, Packet, Rewrite, RewriteError};
 use vlan::Event;
 use vlan::Owner;
+use vlan::Vlan;
 use vlan::neighbor::Resolution;
 
 use super::local::reset;
@@ -44,11 +45,7 @@ impl State {
         };
         if flow.data().stamp != tables.stamp() {
             match fate(tables, flow) {
-                Fate::Keep => {
-                    if let Some(flow) = self.flows.get_mut(id) {
-                        recheck(tables, flow.data_mut());
-                    }
-                }
+                Fate::Keep => self.renew(tables, id),
                 Fate::Reset => {
                     self.end_flow(tables, id, EndReason::Removed);
                     if layers.key.proto == IpProto::TCP {
@@ -74,6 +71,29 @@ impl State {
             Direction::Reply => FlowStep::Reply,
         };
         self.translate(tables, arrival, packet, layers, id, step)
+    }
+
+    /// Stamps a flow with the new configuration. Routed next hops are looked up anew; a last hop stays
+    /// as long as its VLAN is there and wants it, for it does not come from the configuration.
+    fn renew(&mut self, tables: &Tables, id: FlowId) {
+        let member = self.flows.get(id).map(|flow| flow.data().member);
+        let way = member.and_then(|member| tables.member_ways.get(member.index()));
+        // A member that is gone may keep its flows.
+        let towards = member
+            .zip(way.and_then(Option::as_ref))
+            .map(|(member, way)| self.leg_to(member, way));
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        let data = flow.data_mut();
+        data.stamp = tables.stamp();
+        let original = data.original.vlan();
+        data.original = towards.unwrap_or(Leg::new(original, NextHop::Unresolved));
+        let reply = data.reply.vlan();
+        let wants = |vlan: &Vlan| vlan.auto_lasthop;
+        if !(data.reply.is_last_hop() && tables.vlans.get(reply).is_some_and(wants)) {
+            data.reply = Leg::new(reply, NextHop::Unresolved);
+        }
     }
 
     /// Follows the state of the flow, rewrites the packet and sends it on its way.
@@ -156,38 +176,36 @@ impl State {
             Ok(resolved) => resolved,
             Err(reason) => return (Verdict::Drop(reason), leg),
         };
-        let Some(vlan) = tables.vlans.get(leg.vlan()) else {
+        let Some(exit) = tables.exit(leg.vlan()) else {
             return (Verdict::Drop(DropReason::NoRoute), leg);
         };
-        if layers.end - layers.l3 > usize::from(vlan.mtu) {
+        if layers.end - layers.l3 > exit.mtu {
             return (Verdict::Drop(DropReason::MtuExceeded), leg);
         }
         // What lies behind the IP packet is padding and stays here.
-        if packet.set_len(layers.end).is_err() {
-            return (Verdict::Drop(DropReason::NoRoom), leg);
-        }
-        let kind = net::emit::ethertype_of(layers.network);
-        let (l3, source, encap) = (layers.l3, vlan.mac, vlan.encap);
+        packet.cut(layers.end);
+        let v6 = layers.network == Network::Ipv6;
         let mac = match way {
             Way::Known(mac) => mac,
             Way::Wait(mut held) => {
                 // Without destination for now; written anew when the neighbour is known.
-                let header = packet.set_ethernet(l3, MacAddr::ZERO, source, encap, kind, false);
-                let Ok(l3) = header else {
+                let header = exit.header(v6, false);
+                let Ok(l3) = packet.set_header(layers.l3, MacAddr::ZERO, header) else {
                     return (Verdict::Drop(DropReason::NoRoom), leg);
                 };
                 held.l3 = u16::try_from(l3).unwrap_or(u16::MAX);
                 return (Verdict::Hold(held, step), leg);
             }
         };
-        let Some(port) = tables.egress_port(leg.vlan(), mac, || flow_hash(&layers.key)) else {
+        let port = match exit.single {
+            Some(port) => Some(port),
+            None => tables.egress_port(leg.vlan(), mac, || flow_hash(&layers.key)),
+        };
+        let Some(port) = port else {
             return (Verdict::Drop(DropReason::PortDown), leg);
         };
-        let inserts = tables.inserts_tag(port);
-        if packet
-            .set_ethernet(l3, mac, source, encap, kind, inserts)
-            .is_err()
-        {
+        let header = exit.header(v6, tables.inserts_tag(port));
+        if packet.set_header(layers.l3, mac, header).is_err() {
             return (Verdict::Drop(DropReason::NoRoom), leg);
         }
         packet.pad();
@@ -280,22 +298,6 @@ fn fate(tables: &Tables, flow: FlowRef<'_, FlowData>) -> Fate {
         (_, DownAction::Reject) => Fate::Reset,
         (_, DownAction::Drop) => Fate::Forget,
         (_, DownAction::Reselect) => Fate::Reselect,
-    }
-}
-
-/// Stamps a flow with the new configuration. Routed next hops are looked up anew; a last hop stays
-/// as long as its VLAN is there and wants it, for it does not come from the configuration.
-fn recheck(tables: &Tables, data: &mut FlowData) {
-    data.stamp = tables.stamp();
-    for leg in [&mut data.original, &mut data.reply] {
-        let stays = matches!(leg.next(), NextHop::LastHop(_))
-            && tables
-                .vlans
-                .get(leg.vlan())
-                .is_some_and(|vlan| vlan.auto_lasthop);
-        if !stays {
-            *leg = Leg::new(leg.vlan(), NextHop::Unresolved);
-        }
     }
 }
 

@@ -27,7 +27,7 @@ use conntrack::{Direction, EndReason, TableConfig, TcpSegment};
 use crossbeam::queue::ArrayQueue;
 use lb::snat::PortStripe;
 use net::header::{Tcp, view};
-use net::{Fragment, IpProto, Layers, MacAddr, Network, Packet, PortId, RxChecksum, Timestamp};
+use net::{Fragment, IpProto, Layers, MacAddr, Network, Packet, PortId, Timestamp, VlanIndex};
 use vlan::Event;
 use vlan::Vlan;
 use vlan::neighbor::Neighbors;
@@ -76,6 +76,8 @@ struct State {
     events: Arc<ArrayQueue<Event>>,
     random: Random,
     steering: Arc<Steering>,
+    /// The way to each member as it was found last, by its id; begun anew with each configuration.
+    legs: Vec<Leg>,
     /// Who has looked for the flows of the burst in hand.
     asked: Asked,
 }
@@ -100,6 +102,8 @@ impl Pipeline {
         let mut selector = lb::Selector::new(config.worker, config.seed);
         selector.refresh(&tables.pools);
         counters.generation.publish(tables.generation);
+        let mut legs = Vec::new();
+        forget_legs(&mut legs, &tables);
         Self {
             tables,
             state: State {
@@ -116,6 +120,7 @@ impl Pipeline {
                 events,
                 random: Random::new(config.seed ^ 0x9e37_79b9_7f4a_7c15),
                 steering: Arc::new(Steering::alone()),
+                legs,
                 asked: Asked::NOBODY,
             },
         }
@@ -140,6 +145,7 @@ impl Pipeline {
     pub fn refresh(&mut self, publisher: &crate::tables::Publisher) {
         if publisher.refresh(&mut self.tables) {
             self.state.selector.refresh(&self.tables.pools);
+            forget_legs(&mut self.state.legs, &self.tables);
             self.state
                 .counters
                 .generation
@@ -206,12 +212,11 @@ impl State {
         packet: &mut Packet<'_>,
         look: Option<&Look>,
     ) -> Verdict {
-        if look.is_some() {
-            // Verified at the first look.
-            packet.rx.ip_checksum = RxChecksum::Good;
-            packet.rx.l4_checksum = RxChecksum::Good;
-        }
-        match Layers::parse(packet) {
+        let layers = match look {
+            Some(look) => look.plain.layers(packet.data()),
+            None => Layers::parse(packet),
+        };
+        match layers {
             Ok(layers) => {
                 let hash = match look {
                     Some(look) => look.hash,
@@ -306,6 +311,13 @@ impl State {
             }
         }
     }
+}
+
+/// Nothing is known of the ways to members; allocates as many as there are.
+fn forget_legs(legs: &mut Vec<Leg>, tables: &Tables) {
+    legs.clear();
+    let unknown = Leg::new(VlanIndex(0), NextHop::Unresolved);
+    legs.resize(tables.member_ways.len(), unknown);
 }
 
 /// A worker's counters of a virtual server and of a member.

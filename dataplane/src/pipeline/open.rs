@@ -3,15 +3,16 @@
 
 use arrayvec::ArrayVec;
 use conntrack::{EndReason, Hashed, InsertError, Timeouts};
-use lb::{Snat, VirtualServer};
+use lb::{MemberId, Snat, VirtualServer};
 use net::header::tcp_flags;
 use net::{Addr, Deltas, FlowKey, IpProto, L4Port, Layers, Packet, Tuple, VlanIndex};
 use vlan::Owner;
+use vlan::neighbor::Resolution;
 
 use super::local::reset;
 use super::{Arrival, FlowData, Leg, NextHop, State, service_counters};
 use crate::steer::Question;
-use crate::tables::Tables;
+use crate::tables::{MemberWay, Tables};
 use crate::verdict::{Answer, DropReason, FlowStep, Verdict};
 
 /// Source ports that are tried together, where the first is taken.
@@ -112,6 +113,24 @@ impl State {
         };
         let way = self.steering.itinerary(&tables.spread, &question);
         way.last().map(|worker| usize::from(*worker)) == Some(self.worker)
+    }
+
+    /// The leg towards a member. It is found once, and again when its neighbour is not what it was.
+    pub(super) fn leg_to(&mut self, member: MemberId, way: &MemberWay) -> Leg {
+        let known = self.legs.get(member.index()).copied();
+        if let Some(leg) = known
+            && let NextHop::Neighbor(neighbor) = leg.next()
+            && self.neighbors.mac(neighbor) != Resolution::Stale
+        {
+            return leg;
+        }
+        let neighbor = self.neighbors.lookup(way.vlan, &way.next_hop);
+        let next = neighbor.map_or(NextHop::Unresolved, NextHop::Neighbor);
+        let leg = Leg::new(way.vlan, next);
+        if let Some(known) = self.legs.get_mut(member.index()) {
+            *known = leg;
+        }
+        leg
     }
 
     /// A source port for a flow whose replies are `reply` but for it. A port is leased exactly while its
@@ -221,13 +240,12 @@ impl State {
             let route = route.ok_or(DropReason::NoRoute)?;
             Leg::new(route.vlan, NextHop::Unresolved)
         };
-        let neighbor = self.neighbors.lookup(way.vlan, &way.next_hop);
-        let next = neighbor.map_or(NextHop::Unresolved, NextHop::Neighbor);
+        let towards = self.leg_to(member_id, way);
         let data = FlowData {
             virtual_server: virtual_server.id,
             member: member_id,
             stamp: tables.stamp(),
-            original: Leg::new(way.vlan, next),
+            original: towards,
             reply: reply_leg,
             deltas: Deltas::between(&original, &reply.inverted()),
         };

@@ -252,7 +252,7 @@ impl State {
             NextHop::Unresolved => return None,
         };
         let vlan = leg.vlan();
-        let exit = tables.exits.get(usize::from(vlan.0))?.as_ref()?;
+        let exit = tables.exit(vlan)?;
         if plain.end() - plain.l3() > exit.mtu {
             return None;
         }

@@ -32,9 +32,11 @@ fn agree(frame: &[u8], rx: RxMeta) -> Result<bool, TestCaseError> {
         Ok(layers) => layers,
         Err(error) => {
             prop_assert_eq!(error, ParseError::MartianAddress);
+            prop_assert_eq!(plain.layers(frame), Err(error));
             return Ok(true);
         }
     };
+    prop_assert_eq!(plain.layers(frame), Ok(layers));
     prop_assert_eq!(FlowKey::from(plain.tuple(frame)), layers.key);
     prop_assert_eq!(plain.encap(), layers.encap);
     prop_assert_eq!(plain.is_v6(), layers.network == Network::Ipv6);
