@@ -18,9 +18,9 @@
 //!
 //! Two questions have no single answer: whether a packet to a subnet or to anywhere that some virtual
 //! server takes is a reply all the same; and where a flow is that was opened before the virtual
-//! server's translation was changed. There, the workers that may have the flow are asked in turn before the
-//! last one opens a flow or refuses the packet. A packet says who has been asked, so it never goes
-//! round.
+//! server's translation or the VLAN's `cmp_hash` was changed. There, the workers that may have the flow
+//! are asked in turn before the last one opens a flow or refuses the packet. A packet says who has been
+//! asked, so it never goes round.
 
 use config::SpreadHash;
 use lb::toeplitz::{KEY_LEN, Toeplitz};
@@ -189,6 +189,30 @@ pub struct Spread {
     pub untranslated: bool,
     /// Some virtual server translates it, or did.
     pub translated: bool,
+    /// Each `cmp_hash` that some VLAN has, or had.
+    pub hashes: Hashes,
+}
+
+/// Some ways to choose a worker for a packet whose source is translated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hashes {
+    /// By the tuple.
+    pub tuple: bool,
+    /// By the source address.
+    pub source: bool,
+    /// By the destination address.
+    pub destination: bool,
+}
+
+impl Hashes {
+    /// Adds one.
+    pub const fn insert(&mut self, hash: SpreadHash) {
+        match hash {
+            SpreadHash::Default => self.tuple = true,
+            SpreadHash::SrcAddr => self.source = true,
+            SpreadHash::DstAddr => self.destination = true,
+        }
+    }
 }
 
 impl Spread {
@@ -218,7 +242,7 @@ pub struct Question<'t> {
 }
 
 /// The workers to ask, in order; the last one decides.
-pub type Itinerary = arrayvec::ArrayVec<u16, 3>;
+pub type Itinerary = arrayvec::ArrayVec<u16, 4>;
 
 impl Steering {
     /// Who may have the packet's flow, and at the end who is to open it. Empty: whoever has the
@@ -237,21 +261,41 @@ impl Steering {
             }
             return way;
         };
-        if !server.destination.is_host() && spread.untranslated {
-            way.push(self.of_address(&key.dst));
-        }
         let by_client = self.of_address(&key.src);
-        let by_tuple = match question.cmp_hash {
+        let by_hash = |hash| match hash {
             SpreadHash::Default => self.of_tuple(key),
             SpreadHash::SrcAddr => by_client,
             SpreadHash::DstAddr => self.of_address(&key.dst),
         };
-        let (decides, before) = match server.snat {
-            Snat::None => (by_client, by_tuple),
-            Snat::Automap => (by_tuple, by_client),
+        let decides = match server.snat {
+            Snat::None => by_client,
+            Snat::Automap => by_hash(question.cmp_hash),
         };
+        let mut ask = |worker| {
+            if worker != decides && !way.contains(&worker) {
+                way.push(worker);
+            }
+        };
+        if !server.destination.is_host() && spread.untranslated {
+            ask(self.of_address(&key.dst));
+        }
         if !question.opens {
-            way.push(before);
+            if spread.untranslated {
+                ask(by_client);
+            }
+            let Hashes {
+                tuple,
+                source,
+                destination,
+            } = spread.hashes;
+            let had = [
+                (tuple, SpreadHash::Default),
+                (source, SpreadHash::SrcAddr),
+                (destination, SpreadHash::DstAddr),
+            ];
+            for (_, hash) in had.iter().filter(|(had, _)| spread.translated && *had) {
+                ask(by_hash(*hash));
+            }
         }
         way.push(decides);
         way

@@ -58,7 +58,7 @@ const BASE: &[&str] = &[
 ];
 
 /// Parts of the configuration and the two ways each may be. None of them may move a connection.
-const PARTS: [(&str, &str); 11] = [
+const PARTS: [(&str, &str); 12] = [
     (
         "apply EndpointSlice web:80/2 TCP 198.51.100.12:8080 198.51.100.13:8080",
         "delete EndpointSlice web:80/2 TCP 198.51.100.12:8080",
@@ -114,6 +114,12 @@ const PARTS: [(&str, &str); 11] = [
          allowed_services=[{\"protocol\":\"tcp\",\"port\":22}]",
         "apply F5SPKVlan external tag=100 interfaces=[\"1.1\"] selfip_v4s=[\"192.0.2.1\"] \
          prefixlen_v4=24 selfip_v6s=[\"2001:db8:1::1\"] prefixlen_v6=64 mtu=1600",
+    ),
+    (
+        "apply F5SPKVlan external tag=100 interfaces=[\"1.1\"] selfip_v4s=[\"192.0.2.1\"] \
+         prefixlen_v4=24 selfip_v6s=[\"2001:db8:1::1\"] prefixlen_v6=64 cmp_hash=SRC_ADDR",
+        "apply F5SPKVlan external tag=100 interfaces=[\"1.1\"] selfip_v4s=[\"192.0.2.1\"] \
+         prefixlen_v4=24 selfip_v6s=[\"2001:db8:1::1\"] prefixlen_v6=64 cmp_hash=DST_ADDR",
     ),
 ];
 
@@ -292,7 +298,10 @@ impl History<'_> {
         let table = tables.sum::<usize>() as u64;
         let held = rig.workers().iter().any(Worker::holds_frames);
         let counters = rig.control().counters();
-        assert_eq!(counters["handoffs_out_packets"], counters["handoffs_in_packets"]);
+        assert_eq!(
+            counters["handoffs_out_packets"],
+            counters["handoffs_in_packets"]
+        );
         let sum = |what: &str| -> u64 {
             let named = counters.iter().filter(|(name, _)| name.contains(what));
             named.map(|(_, count)| count).sum()

@@ -315,6 +315,7 @@ fn compile_spread(
         }
         if let (Some(slot), Some(wanted)) = (spread.by_vlan.get_mut(at), config.vlan(&vlan.name)) {
             *slot = wanted.cmp_hash;
+            names.ever_hashed.insert(wanted.cmp_hash);
         }
     }
     for server in virtual_servers {
@@ -325,6 +326,7 @@ fn compile_spread(
     }
     spread.untranslated = names.ever_untranslated;
     spread.translated = names.ever_translated;
+    spread.hashes = names.ever_hashed;
     spread
 }
 

@@ -8,6 +8,7 @@ use lb::{MemberId, PoolId, Registry, VirtualServerId};
 use net::{L4Port, VlanIndex};
 
 use crate::counters::ServiceStats;
+use crate::steer::Hashes;
 use crate::tables::Tables;
 
 /// What one generation hands to the next: the index of everything that has a name.
@@ -25,6 +26,8 @@ pub struct Names {
     /// translated it: there may be flows of it still.
     pub(super) ever_untranslated: bool,
     pub(super) ever_translated: bool,
+    /// Each `cmp_hash` that some VLAN ever had.
+    pub(super) ever_hashed: Hashes,
 }
 
 impl Names {
@@ -40,6 +43,7 @@ impl Names {
             pool_of: Vec::new(),
             ever_untranslated: false,
             ever_translated: false,
+            ever_hashed: Hashes::default(),
         }
     }
 

@@ -38,6 +38,11 @@ const BOTH: Spread = Spread {
     by_vlan: Vec::new(),
     untranslated: true,
     translated: true,
+    hashes: Hashes {
+        tuple: true,
+        source: false,
+        destination: false,
+    },
 };
 
 #[test]
