@@ -103,11 +103,13 @@ impl Cold {
         }
     }
 
-    /// The last time before `later` with these 48 bits: they repeat after nine years.
+    /// The last time with these 48 bits, which repeat after nine years, that is not a hundred days
+    /// behind `later`: so far the clock may have gone back since.
     const fn created(&self, later: Timestamp) -> Timestamp {
+        const BACK: u64 = 1 << 43;
         let [a, b, c] = self.created;
         let low = a as u64 | (b as u64) << 16 | (c as u64) << 32;
-        let later = later.as_nanos() >> 10;
+        let later = (later.as_nanos() >> 10) + BACK;
         let passed = later.wrapping_sub(low) & ((1 << 48) - 1);
         Timestamp::from_nanos(later.saturating_sub(passed) << 10)
     }
@@ -402,6 +404,9 @@ mod tests {
             (1_700_000_000_123_456_789, 1_700_000_000_123_456_789),
             (1_700_000_000_123_456_789, 1_860_000_000_000_000_000),
             (300_000_000_000_000_000, 310_000_000_000_000_000),
+            // The clock went back.
+            (5_000_000_000, 4_000_000_000),
+            (1_700_000_000_123_456_789, 1_699_990_000_000_000_000),
         ] {
             let cold = Cold::new(Timestamp::from_nanos(birth), 0);
             let told = cold.created(Timestamp::from_nanos(later)).as_nanos();

@@ -3,8 +3,9 @@
 //! One [`Table`] belongs to one worker. It has a fixed capacity, allocates nothing after
 //! [`Table::new`], shares nothing and takes no lock. From the bottom up:
 //!
-//! - `machine`: what is asked of the processor; `memory`: arrays in huge pages; `hash`: of tuples, keyed; `index`: from a hash to a slot;
-//!   `deadlines`: when a slot is to be looked at. None of them knows what a flow is;
+//! - `machine`: what is asked of the processor; `memory`: arrays in huge pages; `hash`: of tuples,
+//!   keyed; `index`: from a hash to a slot; `deadlines`: when a slot is to be looked at. None of them
+//!   knows what a flow is;
 //! - [`timeouts`]: how long a flow may stay silent in each state;
 //! - [`state`] and [`tcp`]: what a packet does to a flow;
 //! - [`flow`]: one entry, with both of its tuples and the caller's own data;
@@ -13,7 +14,7 @@
 //!
 //! A flow is entered under two tuples: the key of packets in the original direction and the key of
 //! packets that come back. Translation is nothing but a reply tuple that is not the original's
-//! inverse; see [`Flow::translated`].
+//! inverse; see [`FlowRef::translated`].
 //!
 //! One packet's way through it:
 //!

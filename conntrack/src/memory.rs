@@ -16,7 +16,7 @@ use std::ptr::NonNull;
 
 use zerocopy::FromZeros;
 
-/// The size of a huge page on the machines in use, octets.
+/// The size of a huge page, octets. It is asked for by name, for the kernel's default may be another.
 const HUGE: usize = 2 << 20;
 
 /// A fixed array in memory of its own, of which the first `len` elements are in use.
@@ -129,7 +129,7 @@ fn map(octets: usize, hugetlb: bool) -> Option<NonNull<u8>> {
     if octets < HUGE {
         return mmap(octets, plain).and_then(NonNull::new);
     }
-    if hugetlb && let Some(at) = mmap(octets, plain | libc::MAP_HUGETLB) {
+    if hugetlb && let Some(at) = mmap(octets, plain | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB) {
         return NonNull::new(at);
     }
     // One huge page more than needed, so that the array can begin at the boundary of one.

@@ -1,5 +1,7 @@
 //! The flow table of one worker.
 
+mod ending;
+
 use std::collections::VecDeque;
 
 use net::{FlowKey, Timestamp, Tuple};
@@ -21,9 +23,6 @@ const RESERVE: u32 = 4096;
 
 /// The most flows one table holds: 2^26 less those that may wait to be reported.
 pub const MAX_CAPACITY: u32 = MAX_SLOTS - RESERVE;
-
-/// Flows that are ended together, so that what they touch is fetched together.
-const BATCH: usize = 16;
 
 /// How to make a table.
 #[derive(Debug, Clone, Copy)]
@@ -469,147 +468,6 @@ impl<D: Copy> Table<D> {
         self.end(id.slot, reason);
         self.deadlines.give_back(id.slot);
         Some(data)
-    }
-
-    /// Ends the flows whose time has come by `now`, and hands each to `ended`, once, together with
-    /// those that ended in insertions since the last call. Returns how many were handed over.
-    ///
-    /// At most `budget` flows are looked at, and 256 times as many timers; the rest waits for the next
-    /// call, and so the work per call stays bounded when very many flows are due at once. No flow
-    /// ends early, nor more than one tick (268 ms) late if this is called often enough to get round in
-    /// that time and the budget suffices.
-    ///
-    /// The clock may jump. After a jump back, silence is counted from the jump on.
-    pub fn expire(
-        &mut self,
-        now: Timestamp,
-        budget: usize,
-        ended: &mut impl FnMut(FlowRef<'_, D>, EndReason),
-    ) -> usize {
-        let mut count = 0;
-        while let Some(slot) = self.ended.pop_front() {
-            let flow = self.flow(slot);
-            ended(flow, flow.ended.unwrap_or(EndReason::Evicted));
-            self.deadlines.give_back(slot);
-            count += 1;
-        }
-        self.deadlines.follow(now);
-        let (mut budget, mut slots) = (budget, Deadlines::stride(budget));
-        let mut room = [0; BATCH];
-        while budget > 0 {
-            let room = &mut room[..BATCH.min(budget)];
-            let batch = self.deadlines.collect(now, room, &mut slots);
-            if batch.is_empty() {
-                break;
-            }
-            budget -= batch.len();
-            count += self.expire_batch(now, batch, ended);
-        }
-        count
-    }
-
-    /// Looks at some flows that may be due, in passes, so that the memory they need comes together.
-    fn expire_batch(
-        &mut self,
-        now: Timestamp,
-        batch: &[u32],
-        ended: &mut impl FnMut(FlowRef<'_, D>, EndReason),
-    ) -> usize {
-        for slot in batch {
-            let at = *slot as usize;
-            prefetch(&self.flows[at]);
-            prefetch(self.flows[at].second_line());
-            prefetch(&self.cold[at]);
-        }
-        let mut due = [(0, EndReason::Idle, [0; 2]); BATCH];
-        let mut count = 0;
-        for slot in batch {
-            if let Some(reason) = self.due(*slot, now) {
-                let hashes = self.hashes(*slot);
-                for hash in hashes {
-                    self.index.prefetch(hash);
-                }
-                due[count] = (*slot, reason, hashes);
-                count += 1;
-            }
-        }
-        for (slot, reason, hashes) in due.into_iter().take(count) {
-            self.end_hashed(slot, reason, hashes);
-            ended(self.flow(slot), reason);
-            self.deadlines.give_back(slot);
-        }
-        count
-    }
-
-    /// Whether the flow whose timer came up is due; if not, its timer is set anew.
-    fn due(&mut self, slot: u32, now: Timestamp) -> Option<EndReason> {
-        self.flows[slot as usize].rebase(now);
-        let flow = self.flow(slot);
-        let (state, deadline) = (flow.state(), flow.deadline());
-        if deadline <= now {
-            return Some(state.expiry());
-        }
-        self.deadlines.set(slot, Class::of(state), deadline, now);
-        None
-    }
-
-    /// Makes room for one flow in a full table, if that may be.
-    fn make_room(&mut self, now: Timestamp) -> bool {
-        if self.ended.len() >= RESERVE as usize {
-            return false;
-        }
-        // Most timers that came up may be those of flows that live.
-        for _ in 0..BATCH {
-            let Some(slot) = self.deadlines.find_due(now) else {
-                break;
-            };
-            if let Some(reason) = self.due(slot, now) {
-                self.end(slot, reason);
-                self.ended.push_back(slot);
-                return true;
-            }
-        }
-        let evicted = self.deadlines.find_class(Class::Transient).or_else(|| {
-            match self.deadlines.count(Class::Transient) {
-                0 => self.deadlines.find_class(Class::HalfClosed),
-                _ => None,
-            }
-        });
-        let Some(slot) = evicted else {
-            return false;
-        };
-        self.end(slot, EndReason::Evicted);
-        self.ended.push_back(slot);
-        true
-    }
-
-    /// The hashes of both tuples of a flow.
-    fn hashes(&self, slot: u32) -> [u64; 2] {
-        let (flow, wide) = (&self.flows[slot as usize], &self.wide[slot as usize]);
-        [Direction::Original, Direction::Reply]
-            .map(|direction| self.hasher.tuple(&flow.tuple(direction, wide)))
-    }
-
-    /// Takes a flow out of everything; its slot is not free yet.
-    fn end(&mut self, slot: u32, reason: EndReason) {
-        self.end_hashed(slot, reason, self.hashes(slot));
-    }
-
-    fn end_hashed(&mut self, slot: u32, reason: EndReason, hashes: [u64; 2]) {
-        for (hash, direction) in hashes
-            .into_iter()
-            .zip([Direction::Original, Direction::Reply])
-        {
-            let there = self.index.remove(hash, Place::new(slot, direction));
-            debug_assert!(there, "both tuples of a flow are in the index");
-        }
-        let flow = &mut self.flows[slot as usize];
-        flow.generation = flow.generation.wrapping_add(1);
-        flow.ended = Some(reason);
-        self.stats.states[flow.state() as usize] -= 1;
-        self.deadlines.clear(slot);
-        self.stats.ended[reason as usize] += 1;
-        self.len -= 1;
     }
 
     /// A piece of a dump: the flows among `slots` slots from `cursor` on, and where to go on, or

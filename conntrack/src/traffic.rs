@@ -1,6 +1,7 @@
 //! What passed in one direction of a flow.
 
-/// Packets and octets, 48 bits of each: 281 tera, weeks at the rate of the fastest link.
+/// Packets and octets, 48 bits of each: 281 tera, six hours of one flow that fills 100 Gbit/s. Then
+/// they begin anew.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Traffic {

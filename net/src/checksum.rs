@@ -162,7 +162,7 @@ impl Words {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
     pub(crate) const fn is_valid(self) -> bool {
-        // At most 2^34: the upper half is small, so one carry more is all there can be.
+        // Below 2^40: the upper half is small, so one carry more is all there can be.
         let (low, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
         let (low, over) = low.overflowing_add(carry as u32);
         fold_small((low & 0xffff) + (low >> 16) + over as u32) == 0xffff

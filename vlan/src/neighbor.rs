@@ -32,8 +32,9 @@ const PROBE: usize = 64;
 
 /// The most slots of a table, as a power of two.
 const SLOT_BITS: u32 = 25;
-/// Bits of a version that a reference keeps: a slot would have to be given to two million other
-/// neighbours, and not one more, for a reference that was not used in all that time to be wrong.
+/// Bits of a version that a reference keeps: a slot would have to be named anew two million times (to
+/// be given to a neighbour is one, to be taken from it another), and not once more, for a reference
+/// that was not used in all that time to be wrong.
 const VERSION_BITS: u32 = 22;
 
 /// Names a neighbour for as long as it is in the table.
