@@ -62,7 +62,7 @@ pub enum SessionError {
     /// Nobody answered for the gateway.
     #[error(
         "no gateway answered within {} s: is the device up, and are --gateway, --client-vlan and \
-         --client-port right?",
+         --client right?",
         .0.as_secs_f32()
     )]
     NoGateway(Duration),
