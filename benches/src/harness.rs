@@ -8,6 +8,7 @@ use dataplane::pipeline::Pipeline;
 use dataplane::port::BURST;
 use dataplane::tables::Publisher;
 use dataplane::verdict::Verdict;
+pub use dataplane::worker::EXPIRE_BUDGET;
 use net::{Layers, Packet, PortId, RxMeta, Timestamp};
 
 use crate::clock::{Ticks, thread_cpu_ns};
@@ -16,9 +17,6 @@ use crate::site::{self, Layout, Site, Traffic};
 
 /// How much time passes between two bursts, as the pipeline sees it.
 const BURST_TIME: Duration = Duration::from_micros(2);
-
-/// Flows ended per call, as the worker does it.
-pub const EXPIRE_BUDGET: usize = 64;
 
 /// Which frames of established flows are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

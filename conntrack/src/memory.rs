@@ -2,9 +2,9 @@
 //!
 //! At a million flows nearly every packet meets pages that no TLB entry covers if they are of
 //! 4 KiB, and each then costs a second walk through memory. So the arrays come straight from the
-//! kernel: from its pool of huge pages if asked for and if enough are free, else as ordinary memory
-//! that it is asked to back with transparent huge pages. Pages that are never touched take no
-//! memory.
+//! kernel: from its pool of huge pages if asked for and if enough are free, all of them at once, else as
+//! ordinary memory that it is asked to back with transparent huge pages; of that, pages that are never
+//! touched take no memory.
 //!
 //! Here and in `machine` are the crate's only unsafe lines; what they offer is safe.
 #![allow(unsafe_code)]
@@ -130,7 +130,18 @@ fn map(octets: usize, hugetlb: bool) -> Option<NonNull<u8>> {
         return mmap(octets, plain).and_then(NonNull::new);
     }
     if hugetlb && let Some(at) = mmap(octets, plain | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB) {
-        return NonNull::new(at);
+        // They are set aside, so they may as well be there: whoever meets a page for the first time
+        // waits for all of it to be cleared. And a limit of the control group shows here, as an error;
+        // later it would be a signal.
+        // SAFETY: the mapping just made, which nobody uses yet.
+        let there = unsafe { libc::madvise(at.cast(), octets, libc::MADV_POPULATE_WRITE) };
+        // Linux before 5.14 does not know how to.
+        let unknown = || std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL);
+        if there == 0 || unknown() {
+            return NonNull::new(at);
+        }
+        // SAFETY: as above.
+        unsafe { libc::munmap(at.cast(), octets) };
     }
     // One huge page more than needed, so that the array can begin at the boundary of one.
     let at = mmap(octets + HUGE, plain | libc::MAP_NORESERVE)?;

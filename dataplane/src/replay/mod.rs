@@ -249,7 +249,7 @@ impl Replay {
         if at.since(self.swept) >= SWEEP_EVERY {
             self.swept = at;
             // The worker ends a bounded number of flows per turn, so as not to hold up frames.
-            for _ in 0..=self.rig.worker().pipeline().flows().len() / 64 {
+            for _ in 0..=self.rig.worker().pipeline().flows().len() / crate::worker::EXPIRE_BUDGET {
                 self.rig.advance(at);
             }
         }
