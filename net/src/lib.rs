@@ -10,7 +10,7 @@
 //! - [`layers`]: [`Layers`], where each header of a frame begins, found once per packet;
 //! - [`plain`]: the same for frames of the usual kind, at a glance: [`Plain`];
 //! - [`flow`]: the [`FlowKey`] of a packet;
-//! - [`tuple`]: a [`Tuple`], the same as words in wire order, for the flow table;
+//! - [`mod@tuple`]: a [`Tuple`], the same as words in wire order, for the flow table;
 //! - [`rewrite`]: setting addresses and ports in place while the checksums stay right;
 //! - [`emit`]: frames written from nothing (ARP, NDP, ICMP, TCP, UDP).
 //!

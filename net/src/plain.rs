@@ -2,7 +2,7 @@
 //!
 //! TCP or UDP over IPv4 without options or IPv6 without extension headers, whole, with one tag or
 //! none, right lengths and right checksums, hops left. Such a frame needs none of the questions that
-//! the rest need; what is not plain is for [`Layers`](crate::Layers), which remains the judge of form:
+//! the rest need; what is not plain is for [`Layers`], which remains the judge of form:
 //! it takes every plain frame but those with an address that must not be on the wire, and finds the
 //! same in it (there is a test that says so). No flow has such an address, so whoever compares
 //! addresses with those of a flow need not ask.

@@ -185,7 +185,8 @@ impl State {
     }
 
     /// Forwards a packet that goes the straight way, and says by which port it leaves. `None`: it does
-    /// not, and nothing has happened that would not happen on the long way.
+    /// not, and nothing has happened that would not happen on the long way (but that a neighbour may
+    /// count as used though the packet is dropped there).
     #[inline]
     pub(super) fn straight<'t>(
         &mut self,
