@@ -30,7 +30,7 @@ use crate::control::show::Row;
 use crate::control::{Control, ControlConfig};
 use crate::dpdk_port::DpdkPort;
 use crate::handoff::Crew;
-use crate::pipeline::PipelineConfig;
+use crate::pipeline::{FlowData, PipelineConfig};
 use crate::steer::Steering;
 use crate::verdict::DropReason;
 use crate::worker::{Shared, Worker};
@@ -122,7 +122,7 @@ pub fn init_logging(filter: &str, format: LogFormat) -> Result<(), RunError> {
 /// Errors: why the start failed; nothing is left behind then.
 pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let started = Instant::now();
-    check_memory(args.flow_capacity)?;
+    check_memory(args.flow_capacity, args.workers)?;
     // Seen from here on, so that a stop during the start is not lost.
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
@@ -261,8 +261,7 @@ fn members(
     queues: Vec<Vec<DpdkPort>>,
 ) -> Vec<Member> {
     let crews = Crew::assemble(steering, |worker| ports.senders(worker));
-    // Flows are shared out evenly, so the table is.
-    let flow_capacity = args.flow_capacity.div_ceil(u32::from(args.workers));
+    let flow_capacity = share(args.flow_capacity, args.workers);
     let numbered = (0..args.workers).zip(queues).zip(crews);
     numbered
         .zip(control.workers())
@@ -285,11 +284,17 @@ fn members(
         .collect()
 }
 
+/// The flows that each worker tracks: they are shared out evenly, so the table is.
+const fn share(flow_capacity: u32, workers: u16) -> u32 {
+    flow_capacity.div_ceil(workers as u32)
+}
+
 /// Refuses a flow table that memory has no room for, instead of being ended by the kernel later.
-fn check_memory(flow_capacity: u32) -> Result<(), RunError> {
-    /// A flow with its links and its share of the index.
-    const FLOW_OCTETS: u64 = 320;
-    let need_mib = (u64::from(flow_capacity) * FLOW_OCTETS) >> 20;
+fn check_memory(flow_capacity: u32, workers: u16) -> Result<(), RunError> {
+    let each = usize::try_from(share(flow_capacity, workers)).unwrap_or(usize::MAX);
+    // All of them IPv6, which takes more.
+    let octets = conntrack::Table::<FlowData>::octets(each, true);
+    let need_mib = (octets as u64).saturating_mul(u64::from(workers)) >> 20;
     let available_mib = std::fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|text| {
