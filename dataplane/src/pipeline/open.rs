@@ -15,7 +15,7 @@ use crate::steer::Question;
 use crate::tables::{MemberWay, Tables};
 use crate::verdict::{Answer, DropReason, FlowStep, Verdict};
 
-/// Source ports that are tried together, where the first is taken.
+/// Source ports that are tried together, where the first two are taken.
 const TOGETHER: usize = 4;
 
 impl State {
@@ -147,8 +147,8 @@ impl State {
         let ours = self.steering.ports_to(me, reply);
         let mut ports = self.stripe.candidates_that(preferred, start, ours);
         let tuple = Tuple::from(reply);
-        // The first is free, as a rule.
-        let mut together = 1;
+        // One of the first two is free, as a rule.
+        let mut together = 2;
         loop {
             // Several at a time: where many are taken, their memory is waited for together.
             let mut some: ArrayVec<(L4Port, Hashed), TOGETHER> = ArrayVec::new();
