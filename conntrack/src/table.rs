@@ -272,6 +272,13 @@ impl<D: Copy> Table<D> {
         self.flows.get_mut(hit.0.slot() as usize)
     }
 
+    /// The name of the flow of a hit.
+    pub fn id(&self, hit: Hit) -> Option<FlowId> {
+        let slot = hit.0.slot();
+        let generation = self.flows.get(slot as usize)?.generation;
+        Some(FlowId { slot, generation })
+    }
+
     /// IPv6 addresses that packets of the flow of a hit leave with in `direction`, in wire order.
     #[inline]
     pub fn translated_v6(&self, hit: Hit, direction: Direction) -> Option<[u64; 4]> {

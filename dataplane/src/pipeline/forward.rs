@@ -1,6 +1,6 @@
 //! Packets of a flow: check its answer against the configuration, follow its state, rewrite, send.
 
-use conntrack::{Direction, EndReason, FlowId, FlowRef, Observed, Segment};
+use conntrack::{Direction, EndReason, FlowId, FlowRef, Hit, Observed, Segment};
 use lb::{DownAction, MemberState};
 use net::{Addr, IpProto, Layers, MacAddr, Network, Packet, Rewrite, RewriteError};
 use vlan::Event;
@@ -71,6 +71,18 @@ impl State {
             Direction::Reply => FlowStep::Reply,
         };
         self.translate(tables, arrival, packet, layers, id, step)
+    }
+
+    /// The answer of a flow that the new configuration leaves as it is; `None` if it does not, and the
+    /// long way knows what to do.
+    #[cold]
+    pub(super) fn brought_up_to_date(&mut self, tables: &Tables, hit: Hit) -> Option<FlowData> {
+        let id = self.flows.id(hit)?;
+        if !matches!(fate(tables, self.flows.get(id)?), Fate::Keep) {
+            return None;
+        }
+        self.renew(tables, id);
+        Some(*self.flows.get(id)?.data())
     }
 
     /// Stamps a flow with the new configuration. Routed next hops are looked up anew; a last hop stays

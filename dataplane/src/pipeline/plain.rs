@@ -229,9 +229,9 @@ impl State {
         }
         let direction = hit.direction();
         let flow = self.flows.hit(hit)?;
-        let data = *flow.data();
+        let mut data = *flow.data();
         if data.stamp != tables.stamp() {
-            return None;
+            data = self.brought_up_to_date(tables, hit)?;
         }
         let (leg, deltas, step) = match direction {
             Direction::Original => {
