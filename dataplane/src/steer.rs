@@ -237,8 +237,6 @@ pub struct Question<'t> {
     pub server: Option<&'t VirtualServer>,
     /// Whether its destination is a self IP.
     pub to_self_ip: bool,
-    /// Whether it can open a flow: any but a TCP segment that is no SYN.
-    pub opens: bool,
 }
 
 /// The workers to ask, in order; the last one decides.
@@ -279,23 +277,23 @@ impl Steering {
         if !server.destination.is_host() && spread.untranslated {
             ask(self.of_address(&key.dst));
         }
-        if !question.opens {
-            if spread.untranslated {
-                ask(by_client);
-            }
-            let Hashes {
-                tuple,
-                source,
-                destination,
-            } = spread.hashes;
-            let had = [
-                (tuple, SpreadHash::Default),
-                (source, SpreadHash::SrcAddr),
-                (destination, SpreadHash::DstAddr),
-            ];
-            for (_, hash) in had.iter().filter(|(had, _)| spread.translated && *had) {
-                ask(by_hash(*hash));
-            }
+        // A packet that opens a flow too: what is left of one with the same tuple, from before a change, would
+        // take the rest of it for its own.
+        if spread.untranslated {
+            ask(by_client);
+        }
+        let Hashes {
+            tuple,
+            source,
+            destination,
+        } = spread.hashes;
+        let had = [
+            (tuple, SpreadHash::Default),
+            (source, SpreadHash::SrcAddr),
+            (destination, SpreadHash::DstAddr),
+        ];
+        for (_, hash) in had.iter().filter(|(had, _)| spread.translated && *had) {
+            ask(by_hash(*hash));
         }
         way.push(decides);
         way

@@ -83,7 +83,6 @@ impl State {
             cmp_hash: tables.spread.of_vlan(arrival.vlan.index),
             server,
             to_self_ip,
-            opens: key.proto != IpProto::TCP || opens_connection(layers),
         };
         let me = u16::try_from(self.worker).unwrap_or(0);
         self.steering
@@ -109,7 +108,6 @@ impl State {
             cmp_hash: tables.spread.of_vlan(vlan),
             server,
             to_self_ip: true,
-            opens: true,
         };
         let way = self.steering.itinerary(&tables.spread, &question);
         way.last().map(|worker| usize::from(*worker)) == Some(self.worker)
