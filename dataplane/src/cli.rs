@@ -1,6 +1,7 @@
 //! The command line of `tmm`.
 
 use std::ffi::OsStr;
+#[cfg(feature = "dpdk")]
 use std::io::Write;
 use std::process::ExitCode;
 
