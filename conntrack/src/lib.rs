@@ -1,7 +1,8 @@
 //! The flow table: which flows there are, what state each is in, and when it ends.
 //!
 //! One [`Table`] belongs to one worker. It has a fixed capacity, allocates nothing after
-//! [`Table::new`], shares nothing and takes no lock. From the bottom up:
+//! [`Table::new`] (but for a list of the different timeouts in use beyond 1,024), shares nothing and
+//! takes no lock. From the bottom up:
 //!
 //! - `machine`: what is asked of the processor; `memory`: arrays in huge pages; `hash`: of tuples,
 //!   keyed; `index`: from a hash to a slot; `deadlines`: when a slot is to be looked at. None of them

@@ -4,9 +4,10 @@
 //! the table is the lease, so there is none to leak. What is decided here is only which ports a
 //! worker may try, in which order, and how many; the caller asks its table whether a tuple is free.
 //!
-//! Ports are striped over the workers by `port % workers`: the replies to a port belong to one
-//! worker, which any worker (and, where the number of workers is a power of two, a device that
-//! matches the low bits of a port) can tell from the port alone. As only the tuple with the
+//! Which worker the replies to a port come to is decided by [`toeplitz`](crate::toeplitz): several
+//! workers draw from the whole range, and each takes a port whose replies hash to it (see
+//! [`PortStripe::candidates_that`]). A range may also be divided by `port % workers`, for who has no
+//! such hash; `tmm run` does not. As only the tuple with the
 //! server's address and port has to be unique, one port serves many servers at once.
 
 use net::L4Port;

@@ -2,8 +2,8 @@
 //!
 //! It knows no device, clock, socket or thread: frames and `now` come in, verdicts go out. The same
 //! code runs on DPDK queues, in memory (tests, fuzzing, benches) and on capture files. It passes
-//! over the burst several times so that the latencies of memory overlap: parse all, hash all,
-//! then decide one by one.
+//! over the burst several times so that the latencies of memory overlap: look at all and
+//! ask for the memory of their flows, find where those are, then decide one by one.
 //!
 //! | file | decides |
 //! |---|---|
