@@ -41,12 +41,24 @@ struct Held {
     deadline: Instant,
 }
 
+/// How often each misfortune has come about, frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Misfortunes {
+    /// Lost.
+    pub lost: u64,
+    /// Sent twice.
+    pub duplicated: u64,
+    /// Picked for being sent late.
+    pub held: u64,
+}
+
 /// Deals out fates and keeps the frames that wait.
 #[derive(Debug)]
 pub struct Impairment {
     rates: Rates,
     state: u64,
     held: VecDeque<Held>,
+    dealt: Misfortunes,
 }
 
 impl Impairment {
@@ -56,7 +68,13 @@ impl Impairment {
             rates,
             state: seed,
             held: VecDeque::new(),
+            dealt: Misfortunes::default(),
         }
+    }
+
+    /// What has been dealt out so far.
+    pub const fn dealt(&self) -> Misfortunes {
+        self.dealt
     }
 
     /// The fate of the next frame.
@@ -72,10 +90,13 @@ impl Impairment {
         let word = self.next();
         let roll = f64::from((word >> 32) as u32) / f64::from(u32::MAX) * 100.0;
         if roll < loss {
+            self.dealt.lost += 1;
             Fate::Lose
         } else if roll < loss + duplicate {
+            self.dealt.duplicated += 1;
             Fate::Duplicate
         } else if roll < loss + duplicate + reorder && self.held.len() < MAX_HELD {
+            self.dealt.held += 1;
             Fate::Hold(1 + (word & 3) as u32)
         } else {
             Fate::Send

@@ -128,6 +128,11 @@ fn run(args: &Args) -> io::Result<()> {
             port.label, port.received, port.sent, port.failed
         );
     }
+    let dealt = switch.impairment.dealt();
+    eprintln!(
+        "vlan-switch: lost {}, duplicated {}, held {}",
+        dealt.lost, dealt.duplicated, dealt.held
+    );
     Ok(())
 }
 
