@@ -226,6 +226,7 @@ impl Site {
             flow_capacity: capacity,
             seed: 7,
             hugetlb: self.layout.hugetlb,
+            straight_way: true,
         })
     }
 

@@ -38,6 +38,8 @@ pub struct RigConfig {
     pub workers: u16,
     /// How the ports spread frames over them.
     pub nic: Nic,
+    /// See [`PipelineConfig::straight_way`].
+    pub straight_way: bool,
 }
 
 /// How a port spreads the frames it receives over its queues, one for each worker.
@@ -66,6 +68,7 @@ impl Default for RigConfig {
             default_mtu: 1500,
             workers: 1,
             nic: Nic::Tuple,
+            straight_way: true,
         }
     }
 }
@@ -142,6 +145,7 @@ impl Rig {
                     flow_capacity: config.flow_capacity,
                     seed: config.seed.wrapping_add(u64::from(number)),
                     hugetlb: false,
+                    straight_way: config.straight_way,
                 };
                 let queues = wires
                     .iter()

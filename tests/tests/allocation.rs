@@ -198,6 +198,7 @@ impl Bench {
             flow_capacity: 1024,
             seed: 1,
             hugetlb: false,
+            straight_way: true,
         };
         let ports = [Ring::new(), Ring::new()];
         let worker = Worker::new(&pipeline, ports.to_vec(), shared);

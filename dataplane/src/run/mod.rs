@@ -272,6 +272,7 @@ fn members(
                 flow_capacity: usize::try_from(flow_capacity).unwrap_or(usize::MAX),
                 seed: seed.wrapping_add(u64::from(number)),
                 hugetlb: args.hugepages != args::Hugepages::Never,
+                straight_way: true,
             };
             let counters = Arc::clone(&shared.counters);
             let worker = Worker::new(&pipeline, queues, shared.clone());

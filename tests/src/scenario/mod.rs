@@ -16,6 +16,7 @@
 //! | command | means |
 //! |---|---|
 //! | `rig flows=4 replica=1 ports=3 stripe=1024-1025 seed=2` | how tmm is started; before all others |
+//! | `rig straight=no` | every packet goes the long way |
 //! | `rig workers=4 nic=turns` | several workers, and how ports spread frames over them: `tuple`, `source`, `destination`, `turns`, `one-queue` |
 //! | `use FILE` | plays the commands of `FILE.scn` beside this one, unseen |
 //! | `apply OBJECT`, `delete OBJECT` | see [`objects`](object); taken with the next frame or wait |

@@ -170,6 +170,14 @@ impl<'a> Stage<'a> {
                 };
                 continue;
             }
+            if key == "straight" {
+                self.config.straight_way = match value {
+                    "yes" => true,
+                    "no" => false,
+                    _ => return Err(wrong()),
+                };
+                continue;
+            }
             let number: u16 = value.parse().map_err(|_| wrong())?;
             match key {
                 "workers" => self.config.workers = number,
