@@ -40,8 +40,13 @@ impl Dice {
         self.below(n) == 0
     }
 
+    /// 1 to `n`.
+    fn upto(&mut self, n: usize) -> usize {
+        usize::try_from(self.below(n as u64)).unwrap() + 1
+    }
+
     fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
-        all[usize::try_from(self.below(all.len() as u64)).unwrap()]
+        all[self.upto(all.len()) - 1]
     }
 
     fn family(&mut self) -> usize {
@@ -255,7 +260,7 @@ fn history(seed: u64) -> Vec<String> {
             // The same again: the first opens or renews what the next ones use.
             _ => {
                 let line = format!("> {}", frame(&mut dice));
-                lines.extend(std::iter::repeat_n(line, 1 + dice.below(3) as usize));
+                lines.extend(std::iter::repeat_n(line, dice.upto(3)));
             }
         }
     }
