@@ -126,7 +126,7 @@ fn address<F: Frame>(
         .set_ethernet(
             usize::from(held.l3),
             mac,
-            vlan.mac,
+            vlan.mac_of(port),
             vlan.encap,
             held.ethertype,
             tables.inserts_tag(port),

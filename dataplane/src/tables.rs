@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use net::header::ethertype;
-use net::{Addr, EthernetHeader, MacAddr, PortId, VlanIndex};
+use net::{Addr, Encap, EthernetHeader, MacAddr, PortId, VlanIndex};
 use vlan::Vlan;
 
 use crate::counters::ServiceStats;
@@ -26,7 +26,7 @@ mod shared {
 pub struct PortInfo {
     /// Position in attachment order.
     pub id: PortId,
-    /// The port's own address: VLANs use that of their first port.
+    /// The port's own address. A VLAN speaks with it on this port; as a LAG, with that of its first one.
     pub mac: MacAddr,
     /// Largest IP packet the port can send, octets.
     pub mtu: u16,
@@ -98,35 +98,58 @@ impl MemberWay {
 }
 
 /// What all frames that leave by a VLAN have in common.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Exit {
     /// The port, if the VLAN has but one.
     pub single: Option<PortId>,
     /// Largest IP packet, octets.
     pub mtu: usize,
-    /// Ethernet headers: without and with the tag left to the device, for IPv4 and IPv6.
-    headers: [[EthernetHeader; 2]; 2],
+    /// With the MAC address of the VLAN.
+    pub headers: Headers,
+    /// With the ports' own, where each speaks with its own.
+    by_port: Box<[(PortId, Headers)]>,
+}
+
+/// Ethernet headers of one station: without and with the tag left to the device, for IPv4 and IPv6.
+#[derive(Debug, Clone, Copy)]
+pub struct Headers([[EthernetHeader; 2]; 2]);
+
+impl Headers {
+    fn new(ours: MacAddr, encap: Encap) -> Self {
+        let header = |kind, insert| EthernetHeader::new(ours, encap, kind, insert);
+        let kinds = [ethertype::IPV4, ethertype::IPV6];
+        Self([false, true].map(|insert| kinds.map(|kind| header(kind, insert))))
+    }
+
+    /// That of a packet which leaves by a port that inserts tags or does not.
+    #[inline]
+    pub const fn get(&self, v6: bool, insert: bool) -> &EthernetHeader {
+        &self.0[insert as usize][v6 as usize]
+    }
 }
 
 impl Exit {
     /// For a VLAN whose ports belong together as `egress` says.
     pub fn new(vlan: &Vlan, egress: Option<&Egress>) -> Self {
-        let header = |kind, insert| EthernetHeader::new(vlan.mac, vlan.encap, kind, insert);
-        let kinds = [ethertype::IPV4, ethertype::IPV6];
+        let by_port = vlan.ports.iter().zip(&vlan.macs);
         Self {
             single: match egress {
                 Some(Egress::Single(port)) => Some(*port),
                 _ => None,
             },
             mtu: usize::from(vlan.mtu),
-            headers: [false, true].map(|insert| kinds.map(|kind| header(kind, insert))),
+            headers: Headers::new(vlan.mac, vlan.encap),
+            by_port: by_port
+                .map(|(port, mac)| (*port, Headers::new(*mac, vlan.encap)))
+                .collect(),
         }
     }
 
-    /// The header of a packet that leaves by a port which inserts tags or does not.
+    /// The headers of frames that leave by one of several ports.
     #[inline]
-    pub const fn header(&self, v6: bool, insert: bool) -> &EthernetHeader {
-        &self.headers[insert as usize][v6 as usize]
+    pub fn headers_of(&self, port: PortId) -> &Headers {
+        let own = self.by_port.iter().find(|(own, _)| *own == port);
+        own.map_or(&self.headers, |(_, headers)| headers)
     }
 }
 

@@ -163,6 +163,8 @@ impl History<'_> {
             .stage
             .run(line)
             .unwrap_or_else(|e| panic!("{line}: {e}"));
+        let lies: Vec<&String> = lines.iter().filter(|line| line.contains("! ")).collect();
+        assert!(lies.is_empty(), "{line}: {lies:?}");
         self.books_are_right();
         lines
     }

@@ -6,9 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use arrayvec::ArrayVec;
 use net::checksum::pseudo_header;
 use net::header::{Arp, Ipv6, ethertype, view_mut};
-use net::{IpProto, MacAddr, Packet, RxMeta};
-
-use crate::table::Vlan;
+use net::{Encap, IpProto, MacAddr, Packet, RxMeta};
 
 /// A frame of our own: Ethernet header with tags and all.
 pub type Frame = ArrayVec<u8, MAX_FRAME>;
@@ -69,16 +67,16 @@ pub(crate) const fn solicited_node(addr: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, high, low)
 }
 
-/// The fields of an ARP packet that differ.
-#[derive(Debug, Clone, Copy)]
+/// The fields of an ARP packet that differ; the sender's MAC address is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ArpFields {
     pub(crate) oper: u16,
-    pub(crate) sender: (MacAddr, Ipv4Addr),
+    pub(crate) sender: Ipv4Addr,
     pub(crate) target: (MacAddr, Ipv4Addr),
 }
 
 /// The fields of a neighbour solicitation or advertisement that differ.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NdFields {
     pub(crate) kind: u8,
     /// The four octets behind the checksum.
@@ -86,12 +84,12 @@ pub(crate) struct NdFields {
     pub(crate) src: Ipv6Addr,
     pub(crate) dst: Ipv6Addr,
     pub(crate) target: Ipv6Addr,
-    /// A link-layer option.
-    pub(crate) option: (u8, MacAddr),
+    /// The kind of link-layer option that our MAC address is in.
+    pub(crate) option: u8,
 }
 
 /// A multicast listener report for one group (RFC 3810 section 5.2).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReportFields {
     /// [`MODE_IS_EXCLUDE`] or [`TO_EXCLUDE_MODE`].
     pub(crate) record: u8,
@@ -99,8 +97,8 @@ pub(crate) struct ReportFields {
     pub(crate) group: Ipv6Addr,
 }
 
-/// A network layer to be written.
-#[derive(Debug, Clone, Copy)]
+/// A network layer to be written, but for our MAC address: that is the one of the port it leaves by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Body {
     Arp(ArpFields),
     Nd(NdFields),
@@ -125,7 +123,7 @@ impl Body {
     }
 
     /// Writes into the first octets of `l3`, if there are enough.
-    fn write(&self, l3: &mut [u8]) -> Option<()> {
+    fn write(&self, l3: &mut [u8], ours: MacAddr) -> Option<()> {
         match self {
             Self::Arp(fields) => {
                 *view_mut::<Arp>(l3, 0)? = Arp {
@@ -134,8 +132,8 @@ impl Body {
                     hlen: 6,
                     plen: 4,
                     oper: fields.oper.into(),
-                    sha: fields.sender.0.0,
-                    spa: fields.sender.1.octets(),
+                    sha: ours.0,
+                    spa: fields.sender.octets(),
                     tha: fields.target.0.0,
                     tpa: fields.target.1.octets(),
                 };
@@ -153,8 +151,8 @@ impl Body {
                 message[..4].copy_from_slice(&[fields.kind, 0, 0, 0]);
                 message[4..8].copy_from_slice(&fields.flags.to_be_bytes());
                 message[8..24].copy_from_slice(&fields.target.octets());
-                message[24..26].copy_from_slice(&[fields.option.0, 1]);
-                message[26..].copy_from_slice(&fields.option.1.0);
+                message[24..26].copy_from_slice(&[fields.option, 1]);
+                message[26..].copy_from_slice(&ours.0);
                 fill_checksum(message, fields.src, fields.dst)?;
             }
             Self::Report(fields) => {
@@ -172,30 +170,31 @@ impl Body {
         Some(())
     }
 
-    /// Makes `packet` a frame with this body from our station on `vlan` to `dst`: tags in the
-    /// frame, padded where the buffer has room. `l3` is where its network layer was. `None` if the
+    /// Makes `packet` a frame with this body from our station `ours` to `dst`: tags in the frame,
+    /// padded where the buffer has room. `l3` is where its network layer was. `None` if the
     /// buffer is too small; the packet is then of no use.
     pub(crate) fn replace(
         &self,
         packet: &mut Packet<'_>,
         l3: usize,
         dst: MacAddr,
-        vlan: &Vlan,
+        ours: MacAddr,
+        encap: Encap,
     ) -> Option<()> {
         packet.set_len(l3 + self.len()).ok()?;
-        self.write(packet.data_mut().get_mut(l3..)?)?;
+        self.write(packet.data_mut().get_mut(l3..)?, ours)?;
         packet
-            .set_ethernet(l3, dst, vlan.mac, vlan.encap, self.ethertype(), false)
+            .set_ethernet(l3, dst, ours, encap, self.ethertype(), false)
             .ok()?;
         pad(packet);
         Some(())
     }
 
-    /// A frame with this body from our station on `vlan` to `dst`.
-    pub(crate) fn frame(&self, dst: MacAddr, vlan: &Vlan) -> Option<Frame> {
+    /// A frame with this body from our station `ours` to `dst`.
+    pub(crate) fn frame(&self, dst: MacAddr, ours: MacAddr, encap: Encap) -> Option<Frame> {
         let mut buf = [0; MAX_FRAME];
         let mut packet = Packet::new(&mut buf, MAX_ETHERNET, 0, RxMeta::default());
-        self.replace(&mut packet, 0, dst, vlan)?;
+        self.replace(&mut packet, 0, dst, ours, encap)?;
         Frame::try_from(packet.data()).ok()
     }
 }

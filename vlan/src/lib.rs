@@ -9,9 +9,10 @@
 //! - [`neighbor`]: the table of neighbours' MAC addresses, written by one thread and read by every
 //!   worker without a lock;
 //! - [`resolver`]: the state machine behind that table: it asks, retries, ages and forgets
-//!   neighbours, and announces the addresses we take.
+//!   neighbours, and announces the addresses we take;
+//! - [`segment`]: which of several ports in one segment speaks to whom.
 //!
-//! Workers use the first four per packet; the last belongs to the control thread:
+//! Workers use the first four per packet; the resolver belongs to the control thread:
 //!
 //! ```text
 //!   worker:   demux ─ answer ──Event──▶ ring ─┐        lookup / mac
@@ -30,6 +31,7 @@ mod frame;
 pub mod neighbor;
 pub mod owned;
 pub mod resolver;
+pub mod segment;
 pub mod table;
 #[cfg(test)]
 mod testing;

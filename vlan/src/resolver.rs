@@ -28,9 +28,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use net::{Addr, MacAddr, Timestamp, VlanIndex};
+use net::{Addr, Encap, MacAddr, Timestamp, VlanIndex};
 
 use crate::event::Event;
+use crate::frame::Body;
 pub use crate::frame::Frame;
 use crate::neighbor::Neighbors;
 use crate::owned::{Owned, Owner};
@@ -101,13 +102,35 @@ impl Default for ResolverConfig {
     }
 }
 
-/// A frame to send.
+/// A frame to send by a VLAN's ports, each with its own MAC address in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emit {
-    /// The VLAN it belongs to: it leaves by that VLAN's port.
+    /// The VLAN it belongs to.
     pub vlan: VlanIndex,
-    /// The frame, with its tags in it; at least 60 octets.
-    pub frame: Frame,
+    /// Of ports in one segment, which of them sends it, as a number for
+    /// [`choose`](crate::segment::choose); `None`: all of them do.
+    pub spread: Option<u64>,
+    encap: Encap,
+    to: MacAddr,
+    body: Body,
+}
+
+impl Emit {
+    pub(crate) fn new(vlan: &Vlan, body: Body, to: MacAddr, spread: Option<u64>) -> Self {
+        Self {
+            vlan: vlan.index,
+            spread,
+            encap: vlan.encap,
+            to,
+            body,
+        }
+    }
+
+    /// The frame as the port with the MAC address `ours` sends it: with its tags in it, at least 60
+    /// octets. There is room for every frame of ours, so it is never `None`.
+    pub fn frame(&self, ours: MacAddr) -> Option<Frame> {
+        self.body.frame(self.to, ours, self.encap)
+    }
 }
 
 /// Where a neighbour stands.
@@ -221,8 +244,8 @@ impl Resolver {
         self.entries.table()
     }
 
-    /// Takes a configuration. What is newly owned, or owned by another MAC address or behind other
-    /// tags than before, is announced; what is no longer owned is forgotten, and so are neighbours
+    /// Takes a configuration. What is newly owned, or owned by another MAC address, at other ports or
+    /// behind other tags than before, is announced; what is no longer owned is forgotten, and so are neighbours
     /// that are no longer on-link.
     ///
     /// A virtual address is announced on the VLANs where it is on-link: elsewhere it is reached by
@@ -240,6 +263,12 @@ impl Resolver {
                 (&a.name, a.encap, a.mac) == (&b.name, b.encap, b.mac)
                     && a.ports.first() == b.ports.first()
             })
+        };
+        // And it says so by the same ports, with the same MAC addresses.
+        let said = |index: VlanIndex, old: &BTreeMap<VlanIndex, Vlan>, new: &BTreeMap<_, Vlan>| {
+            old.get(&index)
+                .zip(new.get(&index))
+                .is_some_and(|(a, b)| (&a.ports, &a.macs) == (&b.ports, &b.macs))
         };
         self.entries.retain(|vlan, addr| {
             same(vlan, &before, &self.shared.vlans)
@@ -260,7 +289,8 @@ impl Resolver {
             let known = owned_before
                 .get(vlan, &addr)
                 .is_some_and(|owner| is_announced(&before, vlan, addr, owner))
-                && same(vlan, &before, &self.shared.vlans);
+                && same(vlan, &before, &self.shared.vlans)
+                && said(vlan, &before, &self.shared.vlans);
             if !known {
                 self.announcements.add(&self.shared, vlan, addr, now);
             }

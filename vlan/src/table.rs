@@ -41,10 +41,13 @@ pub struct Vlan {
     pub name: String,
     /// Its tags.
     pub encap: Encap,
-    /// Its ports in attachment order; frames leave by the first unless the VLAN is bonded.
+    /// Its ports in attachment order.
     pub ports: Vec<PortId>,
-    /// Our MAC address on it: the one of the port that frames leave by.
+    /// Our MAC address on it, that of its first port: the only one where it has one port or its
+    /// ports are one link; else the one that its link-local address is made of.
     pub mac: MacAddr,
+    /// The MAC addresses of its ports, in their order, where each speaks with its own; else empty.
+    pub macs: Vec<MacAddr>,
     /// Largest IP packet, octets.
     pub mtu: u16,
     /// Our addresses on it.
@@ -121,10 +124,30 @@ impl Vlan {
         })
     }
 
-    /// Whether a frame to this MAC address is for us: to our own, broadcast or multicast.
+    /// Our MAC address on one of its ports: all that leaves there is sent from it.
+    #[inline]
+    pub fn mac_of(&self, port: PortId) -> MacAddr {
+        if self.macs.is_empty() {
+            return self.mac;
+        }
+        let pairs = self.ports.iter().zip(&self.macs);
+        pairs
+            .filter(|(own, _)| **own == port)
+            .map(|(_, mac)| *mac)
+            .next()
+            .unwrap_or(self.mac)
+    }
+
+    /// Whether it is a MAC address of ours, on whichever of its ports.
+    #[inline]
+    pub fn is_ours(&self, mac: MacAddr) -> bool {
+        mac == self.mac || self.macs.contains(&mac)
+    }
+
+    /// Whether a frame to this MAC address is for us: to one of our own, broadcast or multicast.
     #[inline]
     pub fn receives(&self, dst: MacAddr) -> bool {
-        dst == self.mac || dst.is_group()
+        dst.is_group() || self.is_ours(dst)
     }
 
     /// The link-local address made of the MAC address (RFC 4291 appendix A, RFC 4862 section 5.3).
@@ -378,10 +401,11 @@ impl<'a> IntoIterator for &'a Table {
 
 /// What must hold for a VLAN by itself.
 fn check(vlan: &Vlan) -> Result<(), TableError> {
-    if !vlan.mac.is_station() {
+    let macs = std::iter::once(&vlan.mac).chain(&vlan.macs);
+    if let Some(mac) = macs.into_iter().find(|mac| !mac.is_station()) {
         return Err(TableError::BadMac {
             vlan: vlan.name.clone(),
-            mac: vlan.mac,
+            mac: *mac,
         });
     }
     for ip in &vlan.self_ips {

@@ -29,6 +29,7 @@ pub(crate) fn vlan(index: u16, tag: u16) -> Vlan {
         encap: Encap::from_ids(None, VlanId::new(tag)),
         ports: vec![PortId(0), PortId(1)],
         mac: OURS,
+        macs: Vec::new(),
         mtu: 1500,
         self_ips: vec![self_ip("192.0.2.1", 24), self_ip("2001:db8::1", 64)],
         internal: false,

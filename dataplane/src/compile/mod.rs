@@ -234,6 +234,9 @@ fn compile_vlans(
             });
             mtu = port.mtu;
         }
+        // A LAG is one station, separate links are several.
+        let infos = ports.iter().map(|port| usize::from(port.0));
+        let macs = infos.filter_map(|at| surroundings.ports.get(at).map(|port| port.mac));
         vlans.push(Vlan {
             index,
             name: wanted.name.clone(),
@@ -241,6 +244,11 @@ fn compile_vlans(
                 ConfigEncap::Untagged => Encap::UNTAGGED,
                 ConfigEncap::Tagged(vid) => Encap::tagged(vid),
                 ConfigEncap::Double { outer, inner } => Encap::stacked(outer, inner),
+            },
+            macs: if wanted.bonded || ports.len() == 1 {
+                Vec::new()
+            } else {
+                macs.collect()
             },
             ports,
             mac: first.mac,

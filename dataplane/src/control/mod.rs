@@ -352,7 +352,7 @@ impl Control {
         }
     }
 
-    /// Hands the resolver's frames to the first worker, which has a queue on every port.
+    /// Hands the resolver's frames to the first worker, which sends them as its own.
     fn send_frames(&mut self, now: Timestamp) {
         let Some(worker) = self.workers.first() else {
             return;
@@ -368,11 +368,15 @@ impl Control {
             let Some(emit) = self.resolver.poll(now) else {
                 break;
             };
+            let Some(vlan) = tables.vlans.get(emit.vlan) else {
+                continue;
+            };
             for port in tables.flood_ports(emit.vlan) {
-                let command = Command::Send {
-                    port,
-                    frame: emit.frame.clone(),
+                // Each port says its own MAC address.
+                let Some(frame) = emit.frame(vlan.mac_of(port)) else {
+                    continue;
                 };
+                let command = Command::Send { port, frame };
                 if worker.commands.push(command).is_err() {
                     self.commands_lost += 1;
                 }

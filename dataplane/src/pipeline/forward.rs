@@ -201,7 +201,7 @@ impl State {
             Way::Known(mac) => mac,
             Way::Wait(mut held) => {
                 // Without destination for now; written anew when the neighbour is known.
-                let header = exit.header(v6, false);
+                let header = exit.headers.get(v6, false);
                 let Ok(l3) = packet.set_header(layers.l3, MacAddr::ZERO, header) else {
                     return (Verdict::Drop(DropReason::NoRoom), leg);
                 };
@@ -209,14 +209,16 @@ impl State {
                 return (Verdict::Hold(held, step), leg);
             }
         };
-        let port = match exit.single {
-            Some(port) => Some(port),
-            None => tables.egress_port(leg.vlan(), mac, || flow_hash(&layers.key)),
+        let way = match exit.single {
+            Some(port) => Some((port, &exit.headers)),
+            None => tables
+                .egress_port(leg.vlan(), mac, || flow_hash(&layers.key))
+                .map(|port| (port, exit.headers_of(port))),
         };
-        let Some(port) = port else {
+        let Some((port, headers)) = way else {
             return (Verdict::Drop(DropReason::PortDown), leg);
         };
-        let header = exit.header(v6, tables.inserts_tag(port));
+        let header = headers.get(v6, tables.inserts_tag(port));
         if packet.set_header(layers.l3, mac, header).is_err() {
             return (Verdict::Drop(DropReason::NoRoom), leg);
         }

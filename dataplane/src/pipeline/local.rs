@@ -16,7 +16,8 @@ impl State {
         packet: &mut Packet<'_>,
         layers: &Layers,
     ) -> Verdict {
-        let outcome = answer::handle_arp(packet, layers, arrival.vlan, &tables.owned);
+        let outcome =
+            answer::handle_arp(packet, layers, arrival.vlan, arrival.ours(), &tables.owned);
         self.told(
             arrival,
             outcome,
@@ -33,7 +34,8 @@ impl State {
         packet: &mut Packet<'_>,
         layers: &Layers,
     ) -> Verdict {
-        let outcome = answer::handle_icmpv6_nd(packet, layers, arrival.vlan, &tables.owned);
+        let outcome =
+            answer::handle_icmpv6_nd(packet, layers, arrival.vlan, arrival.ours(), &tables.owned);
         self.told(
             arrival,
             outcome,
@@ -77,7 +79,8 @@ impl State {
         packet: &mut Packet<'_>,
         layers: &Layers,
     ) -> Verdict {
-        let outcome = answer::handle_echo(packet, layers, arrival.vlan, &tables.owned);
+        let outcome =
+            answer::handle_echo(packet, layers, arrival.vlan, arrival.ours(), &tables.owned);
         self.told(
             arrival,
             outcome,
@@ -132,7 +135,7 @@ fn send_back(
     match packet.set_ethernet(
         layers.l3,
         arrival.source_mac,
-        vlan.mac,
+        arrival.ours(),
         vlan.encap,
         kind,
         false,

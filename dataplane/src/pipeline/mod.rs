@@ -94,6 +94,13 @@ struct Arrival<'t> {
     source_mac: MacAddr,
 }
 
+impl Arrival<'_> {
+    /// Our MAC address where it came in, with which it is answered.
+    fn ours(&self) -> MacAddr {
+        self.vlan.mac_of(self.port)
+    }
+}
+
 impl Pipeline {
     /// A pipeline with an empty flow table. Events go to `events`, which the control side empties.
     pub fn new(
@@ -255,7 +262,7 @@ impl State {
             return Verdict::Drop(DropReason::UnknownVlan);
         };
         let (source_mac, destination_mac) = net::emit::macs(packet.data());
-        if destination_mac != vlan.mac && !destination_mac.is_group() {
+        if !vlan.receives(destination_mac) {
             return Verdict::Drop(DropReason::NotForUs);
         }
         tables.heard(vlan.index, source_mac, port);

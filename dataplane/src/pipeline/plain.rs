@@ -142,7 +142,7 @@ impl<'t> Ingress<'t> {
         Some(Self {
             vid: plain.vid(),
             vlan,
-            mac: vlan.mac.to_u64(),
+            mac: vlan.mac_of(port).to_u64(),
             learns: tables.learns(vlan.index),
         })
     }
@@ -257,13 +257,14 @@ impl State {
         if plain.end() - plain.l3() > exit.mtu {
             return None;
         }
-        let out = if let Some(port) = exit.single {
-            port
+        let (out, headers) = if let Some(port) = exit.single {
+            (port, &exit.headers)
         } else {
             let flow = || flow_hash(&FlowKey::from(plain.tuple(frame)));
-            tables.egress_port(vlan, mac, flow)?
+            let port = tables.egress_port(vlan, mac, flow)?;
+            (port, exit.headers_of(port))
         };
-        let header = exit.header(F::V6, tables.inserts_tag(out));
+        let header = headers.get(F::V6, tables.inserts_tag(out));
         if header.len() > plain.l3() + headroom {
             return None;
         }

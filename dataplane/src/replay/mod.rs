@@ -390,7 +390,7 @@ impl Replay {
         let mac = tables
             .vlans
             .demux(port, encap)
-            .map_or(port_mac(port), |vlan| vlan.mac);
+            .map_or(port_mac(port), |vlan| vlan.mac_of(port));
         if let Some(destination) = frame.first_chunk_mut::<6>()
             && !MacAddr(*destination).is_group()
         {

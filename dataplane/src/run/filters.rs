@@ -1,6 +1,6 @@
 //! What the devices let in, kept in step with the tables: VLANs where a device filters by them (a
-//! virtual function drops every other tagged frame), and the MAC addresses of VLANs that are named
-//! after another port.
+//! virtual function drops every other tagged frame), and the MAC address of the LAG that a port is a
+//! link of, where it is another port's.
 
 use std::collections::BTreeSet;
 
@@ -60,8 +60,9 @@ impl Wanted {
                 service => service,
             };
             wanted.vlans.extend(VlanId::new(outer));
-            if vlan.mac != port.mac {
-                wanted.macs.insert(vlan.mac);
+            let ours = vlan.mac_of(port.id);
+            if ours != port.mac {
+                wanted.macs.insert(ours);
             }
         }
         wanted

@@ -69,10 +69,11 @@ fn macs(last: &[u8]) -> Wanted {
 const PORT: PortId = PortId(0);
 
 #[test]
-fn each_port_lets_in_the_tags_of_its_vlans_and_the_addresses_of_other_ports() {
+fn each_port_lets_in_the_tags_of_its_vlans_and_the_address_of_its_lag() {
     let mut rig = Rig::new(&RigConfig::default());
     let vlan = |name: &str, tag: Option<u16>, interfaces: &[&str]| {
-        let mut spec = json!({ "name": name, "interfaces": interfaces });
+        let bonded = name == "lag";
+        let mut spec = json!({ "name": name, "interfaces": interfaces, "bonded": bonded });
         if let Some(tag) = tag {
             spec["tag"] = tag.into();
         }
@@ -80,18 +81,19 @@ fn each_port_lets_in_the_tags_of_its_vlans_and_the_addresses_of_other_ports() {
             "metadata": { "name": name }, "spec": spec })
     };
     rig.apply(&[
-        vlan("both", Some(100), &["1.2", "1.1"]),
+        vlan("lag", Some(100), &["1.2", "1.1"]),
+        vlan("links", Some(300), &["1.2", "1.1"]),
         vlan("first", Some(200), &["1.1"]),
         vlan("plain", None, &["1.1"]),
     ])
     .unwrap();
     rig.advance(Timestamp::ZERO);
     let tables = rig.control().tables();
-    assert_eq!(tables.vlans.iter().count(), 3);
+    assert_eq!(tables.vlans.iter().count(), 4);
     let of = |port: usize| Wanted::of(&tables.vlans, &tables.ports[port]);
-    assert_eq!(of(0).vlans, vlans(&[100, 200]).vlans);
+    assert_eq!(of(0).vlans, vlans(&[100, 200, 300]).vlans);
     assert_eq!(of(0).macs, BTreeSet::from([port_mac(PortId(1))]));
-    assert_eq!(of(1), vlans(&[100]));
+    assert_eq!(of(1), vlans(&[100, 300]), "its own address only");
 }
 
 #[test]

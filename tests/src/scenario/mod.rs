@@ -43,11 +43,13 @@ mod names;
 mod objects;
 mod play;
 mod report;
+mod truth;
 mod wire;
 
 pub use decode::frame as describe;
 pub use objects::object;
 pub use play::{Played, Stage, play};
+pub use truth::falsehood;
 pub use wire::frame;
 
 /// `len` octets that tell their place.

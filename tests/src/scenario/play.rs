@@ -16,6 +16,7 @@ use net::emit::ethernet;
 use net::{Encap, MacAddr, PortId, Timestamp};
 
 use super::report::Snapshot;
+use super::truth::falsehood;
 use super::{decode, names, objects, wire};
 
 type Result<T> = std::result::Result<T, String>;
@@ -268,6 +269,9 @@ impl<'a> Stage<'a> {
             let mut answers = Vec::new();
             for port in (0..self.config.ports).map(PortId) {
                 while let Some(frame) = self.rig().receive(port) {
+                    if let Some(lie) = falsehood(self.rig(), port, &frame) {
+                        lines.push(format!("! {lie}"));
+                    }
                     match self.answer(port, &frame) {
                         Some(answer) => answers.push((port, answer)),
                         None => lines.push(decode::frame(port, &frame)),

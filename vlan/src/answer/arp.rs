@@ -12,8 +12,14 @@ use crate::owned::Owned;
 use crate::table::Vlan;
 
 /// Answers an ARP request for an address we own, probes included (RFC 5227 section 2.1.1), and
-/// learns from what others send.
-pub fn handle_arp(packet: &mut Packet<'_>, layers: &Layers, vlan: &Vlan, owned: &Owned) -> Outcome {
+/// learns from what others send. `ours` is the MAC address of the port that the answer leaves by.
+pub fn handle_arp(
+    packet: &mut Packet<'_>,
+    layers: &Layers,
+    vlan: &Vlan,
+    ours: MacAddr,
+    owned: &Owned,
+) -> Outcome {
     if layers.network != Network::Arp {
         return Outcome::Ignore(Ignored::OtherKind);
     }
@@ -28,7 +34,7 @@ pub fn handle_arp(packet: &mut Packet<'_>, layers: &Layers, vlan: &Vlan, owned: 
         return Outcome::Ignore(Ignored::UnknownArp);
     }
     let mac = MacAddr(arp.sha);
-    if mac == vlan.mac || eth.src == vlan.mac.0 {
+    if vlan.is_ours(mac) || vlan.is_ours(MacAddr(eth.src)) {
         return Outcome::Ignore(Ignored::Own);
     }
     let (sender, target) = (Ipv4Addr::from(arp.spa), Ipv4Addr::from(arp.tpa));
@@ -49,7 +55,7 @@ pub fn handle_arp(packet: &mut Packet<'_>, layers: &Layers, vlan: &Vlan, owned: 
         });
     }
     let for_us = owned.get(index, &Addr::from_v4(arp.tpa)).is_some();
-    let unicast = eth.dst == vlan.mac.0;
+    let unicast = vlan.is_ours(MacAddr(eth.dst));
     let learned = |how| {
         vlan.can_be_neighbor(sender.into())
             .then_some(Event::Learned {
@@ -62,10 +68,10 @@ pub fn handle_arp(packet: &mut Packet<'_>, layers: &Layers, vlan: &Vlan, owned: 
     if oper == ARP_REQUEST && for_us {
         let reply = Body::Arp(ArpFields {
             oper: ARP_REPLY,
-            sender: (vlan.mac, target),
+            sender: target,
             target: (mac, sender),
         });
-        return match reply.replace(packet, layers.l3, mac, vlan) {
+        return match reply.replace(packet, layers.l3, mac, ours, vlan.encap) {
             None => Outcome::Ignore(Ignored::NoRoom),
             Some(()) => learned(How::ArpRequest).map_or(Outcome::Reply, Outcome::ReplyAndEvent),
         };

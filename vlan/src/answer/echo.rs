@@ -1,7 +1,7 @@
 //! Echo requests (RFC 792, RFC 4443 section 4.1) to addresses we own.
 
 use net::header::{Ethernet, Ipv4, Ipv6, view, view_mut};
-use net::{Fragment, IpProto, Layers, MacAddr, Network, Packet, emit};
+use net::{Encap, Fragment, IpProto, Layers, MacAddr, Network, Packet, emit};
 
 use super::{Ignored, Outcome};
 use crate::frame::pad;
@@ -9,7 +9,7 @@ use crate::owned::Owned;
 use crate::table::{Vlan, is_unicast};
 
 /// Answers an echo request, whole, to an address we own. The reply goes back to the station that
-/// the request came from, without the IP options and extension headers of the request.
+/// the request came from, from our MAC address `ours`, without the IP options and extension headers of the request.
 ///
 /// Not answered: what came as a broadcast (RFC 1122 section 3.2.2.6), from no single station's
 /// address, or with a routing header that has hops left (RFC 5095).
@@ -17,6 +17,7 @@ pub fn handle_echo(
     packet: &mut Packet<'_>,
     layers: &Layers,
     vlan: &Vlan,
+    ours: MacAddr,
     owned: &Owned,
 ) -> Outcome {
     let request = matches!(
@@ -41,23 +42,29 @@ pub fn handle_echo(
     if !is_unicast(src.ip()) || to.is_group() {
         return Outcome::Ignore(Ignored::BadSource);
     }
-    if station == vlan.mac || owned.get(vlan.index, &src).is_some() {
+    if vlan.is_ours(station) || owned.get(vlan.index, &src).is_some() {
         return Outcome::Ignore(Ignored::Own);
     }
     if frame.get(layers.l4 + 1) != Some(&0) || has_hops_left(frame, layers) {
         return Outcome::Ignore(Ignored::Malformed);
     }
-    reply(packet, layers, station, vlan)
+    reply(packet, layers, station, ours, vlan.encap)
         .map_or(Outcome::Ignore(Ignored::NoRoom), |()| Outcome::Reply)
 }
 
-fn reply(packet: &mut Packet<'_>, layers: &Layers, to: MacAddr, vlan: &Vlan) -> Option<()> {
+fn reply(
+    packet: &mut Packet<'_>,
+    layers: &Layers,
+    to: MacAddr,
+    ours: MacAddr,
+    encap: Encap,
+) -> Option<()> {
     packet.set_len(layers.end).ok()?;
     let bare = without_options(packet, layers)?;
     emit::echo_reply_in_place(packet, &bare).ok()?;
     let kind = emit::ethertype_of(bare.network);
     packet
-        .set_ethernet(bare.l3, to, vlan.mac, vlan.encap, kind, false)
+        .set_ethernet(bare.l3, to, ours, encap, kind, false)
         .ok()?;
     pad(packet);
     Some(())

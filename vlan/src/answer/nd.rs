@@ -18,10 +18,12 @@ use crate::table::{Vlan, is_unicast};
 /// Answers a neighbour solicitation for an address we own, and learns from solicitations for us
 /// and from advertisements. Takes ICMPv6 types 133–137, and 130, the multicast listener query, which
 /// decides whether switches let solicitations through to us. The parser has verified the checksum.
+/// `ours` is the MAC address of the port that the answer leaves by.
 pub fn handle_icmpv6_nd(
     packet: &mut Packet<'_>,
     layers: &Layers,
     vlan: &Vlan,
+    ours: MacAddr,
     owned: &Owned,
 ) -> Outcome {
     if layers.network != Network::Ipv6
@@ -46,11 +48,11 @@ pub fn handle_icmpv6_nd(
     let Some(message) = Message::parse(packet.data(), layers) else {
         return Outcome::Ignore(Ignored::Malformed);
     };
-    if message.station == vlan.mac {
+    if vlan.is_ours(message.station) {
         return Outcome::Ignore(Ignored::Own);
     }
     if layers.icmp_type == SOLICITATION {
-        solicitation(packet, layers, &message, vlan, owned)
+        solicitation(packet, layers, &message, vlan, ours, owned)
     } else {
         advertisement(&message, vlan, owned)
     }
@@ -124,6 +126,7 @@ fn solicitation(
     layers: &Layers,
     message: &Message,
     vlan: &Vlan,
+    ours: MacAddr,
     owned: &Owned,
 ) -> Outcome {
     let index = vlan.index;
@@ -158,9 +161,10 @@ fn solicitation(
         src: message.target,
         dst,
         target: message.target,
-        option: (TARGET_LINK_LAYER, vlan.mac),
+        option: TARGET_LINK_LAYER,
     });
-    if reply.replace(packet, layers.l3, to, vlan).is_none() {
+    let replaced = reply.replace(packet, layers.l3, to, ours, vlan.encap);
+    if replaced.is_none() {
         return Outcome::Ignore(Ignored::NoRoom);
     }
     match message.mac {
@@ -182,7 +186,7 @@ fn query(frame: &[u8], layers: &Layers, vlan: &Vlan) -> Outcome {
     if layers.ttl != 1 || layers.fragment != Fragment::Whole || !from_router {
         return Outcome::Ignore(Ignored::OffLink);
     }
-    if emit::macs(frame).0 == vlan.mac {
+    if vlan.is_ours(emit::macs(frame).0) {
         return Outcome::Ignore(Ignored::Own);
     }
     let group = frame
@@ -209,7 +213,7 @@ fn advertisement(message: &Message, vlan: &Vlan, owned: &Owned) -> Outcome {
     let addr = Addr::from_v6(message.target.octets());
     if owned.get(index, &addr).is_some() {
         let mac = message.mac.unwrap_or(message.station);
-        if mac == vlan.mac {
+        if vlan.is_ours(mac) {
             return Outcome::Ignore(Ignored::Own);
         }
         return Outcome::Event(Event::Conflict {

@@ -32,14 +32,14 @@ fn link() -> (Vlan, Owned) {
     (vlan, owned)
 }
 
-type Handler = fn(&mut net::Packet<'_>, &Layers, &Vlan, &Owned) -> Outcome;
+type Handler = fn(&mut net::Packet<'_>, &Layers, &Vlan, MacAddr, &Owned) -> Outcome;
 
 /// Gives a frame to a handler, as the pipeline would; the frame afterwards is what would be sent.
 fn give(handler: Handler, frame: &[u8]) -> (Outcome, Vec<u8>) {
     let (vlan, owned) = link();
     with_packet(frame, |packet| {
         let layers = Layers::parse(packet).expect("the parser takes the frame");
-        handler(packet, &layers, &vlan, &owned)
+        handler(packet, &layers, &vlan, OURS, &owned)
     })
 }
 
@@ -76,7 +76,7 @@ fn give_all(frame: &[u8], room: usize) -> Vec<(Outcome, Vec<u8>)> {
             buf[room..room + frame.len()].copy_from_slice(frame);
             let mut packet = net::Packet::new(&mut buf, room, frame.len(), RxMeta::default());
             let layers = Layers::parse(&packet).ok()?;
-            let outcome = handler(&mut packet, &layers, &vlan, &owned);
+            let outcome = handler(&mut packet, &layers, &vlan, OURS, &owned);
             Some((outcome, packet.data().to_vec()))
         })
         .collect()
@@ -163,7 +163,7 @@ fn a_tag_that_the_device_took_out_is_in_the_answer() {
     let ((), sent_frame) = with_packet(&frame, |packet| {
         packet.rx.stripped_tci = Some(0x6064); // priority 3, VLAN 100
         let layers = Layers::parse(packet).unwrap();
-        let outcome = handle_arp(packet, &layers, &vlan, &owned);
+        let outcome = handle_arp(packet, &layers, &vlan, OURS, &owned);
         assert!(matches!(outcome, Outcome::ReplyAndEvent(_)), "{outcome:?}");
         assert_eq!(packet.shape().insert_tci, None);
     });

@@ -10,10 +10,11 @@ use net::{Addr, MacAddr, Timestamp, VlanIndex};
 
 use super::{Emit, ResolverConfig, Shared};
 use crate::frame::{
-    ADVERTISEMENT, ALL_MLDV2, ALL_NODES, ARP_REQUEST, ArpFields, Body, Frame, MODE_IS_EXCLUDE,
-    NdFields, OVERRIDE, ROUTER, ReportFields, TARGET_LINK_LAYER, TO_EXCLUDE_MODE, solicited_node,
+    ADVERTISEMENT, ALL_MLDV2, ALL_NODES, ARP_REQUEST, ArpFields, Body, MODE_IS_EXCLUDE, NdFields,
+    OVERRIDE, ROUTER, ReportFields, TARGET_LINK_LAYER, TO_EXCLUDE_MODE, solicited_node,
 };
 use crate::owned::Owned;
+use crate::segment::spread;
 use crate::table::Vlan;
 
 /// What is told. Of what is due at once, groups come first: the answers to an announcement need
@@ -200,18 +201,14 @@ impl Announcements {
             let next = now + shared.config.announce_interval;
             self.set(key, left.saturating_sub(1), next);
             let (vlan, subject) = key;
-            let frame = shared
-                .vlans
-                .get(&vlan)
-                .and_then(|vlan| announcement(vlan, subject));
-            if let Some(frame) = frame {
+            if let Some(emit) = shared.vlans.get(&vlan).map(|v| announcement(v, subject)) {
                 let counters = &mut shared.counters;
                 match subject {
                     Subject::Address(_) => counters.announcements += 1,
                     Subject::Joined(_) | Subject::Listening(_) => counters.reports += 1,
                 }
                 self.pace.sent(now);
-                return Some(Emit { vlan, frame });
+                return Some(emit);
             }
         }
         None
@@ -228,34 +225,43 @@ fn owned_v6(owned: &Owned, vlan: VlanIndex) -> impl Iterator<Item = Ipv6Addr> + 
 }
 
 /// The frame that tells everybody on the VLAN.
-fn announcement(vlan: &Vlan, subject: Subject) -> Option<Frame> {
+fn announcement(vlan: &Vlan, subject: Subject) -> Emit {
     let report = |record, group| {
-        Body::Report(ReportFields {
+        let fields = ReportFields {
             record,
             src: vlan.link_local(),
             group,
-        })
-        .frame(MacAddr::ipv6_multicast(ALL_MLDV2), vlan)
+        };
+        let to = MacAddr::ipv6_multicast(ALL_MLDV2);
+        // Each port needs the group: a switch looks at ports, not at stations.
+        Emit::new(vlan, Body::Report(fields), to, None)
     };
     match subject {
         Subject::Joined(group) => report(TO_EXCLUDE_MODE, group),
         Subject::Listening(group) => report(MODE_IS_EXCLUDE, group),
-        Subject::Address(addr) => match addr.ip() {
-            IpAddr::V4(addr) => Body::Arp(ArpFields {
-                oper: ARP_REQUEST,
-                sender: (vlan.mac, addr),
-                target: (MacAddr::ZERO, addr),
-            })
-            .frame(MacAddr::BROADCAST, vlan),
-            IpAddr::V6(addr) => Body::Nd(NdFields {
-                kind: ADVERTISEMENT,
-                flags: ROUTER | OVERRIDE,
-                src: addr,
-                dst: ALL_NODES,
-                target: addr,
-                option: (TARGET_LINK_LAYER, vlan.mac),
-            })
-            .frame(MacAddr::ipv6_multicast(ALL_NODES), vlan),
-        },
+        Subject::Address(addr) => {
+            let (body, to) = match addr.ip() {
+                IpAddr::V4(addr) => (
+                    Body::Arp(ArpFields {
+                        oper: ARP_REQUEST,
+                        sender: addr,
+                        target: (MacAddr::ZERO, addr),
+                    }),
+                    MacAddr::BROADCAST,
+                ),
+                IpAddr::V6(addr) => (
+                    Body::Nd(NdFields {
+                        kind: ADVERTISEMENT,
+                        flags: ROUTER | OVERRIDE,
+                        src: addr,
+                        dst: ALL_NODES,
+                        target: addr,
+                        option: TARGET_LINK_LAYER,
+                    }),
+                    MacAddr::ipv6_multicast(ALL_NODES),
+                ),
+            };
+            Emit::new(vlan, body, to, Some(spread(&addr, &addr)))
+        }
     }
 }

@@ -10,9 +10,10 @@ use net::{Addr, MacAddr, Timestamp, VlanIndex};
 use super::{Emit, NeighborInfo, NeighborState, ResolverConfig, Shared};
 use crate::event::How;
 use crate::frame::{
-    ARP_REQUEST, ArpFields, Body, Frame, NdFields, SOLICITATION, SOURCE_LINK_LAYER, solicited_node,
+    ARP_REQUEST, ArpFields, Body, NdFields, SOLICITATION, SOURCE_LINK_LAYER, solicited_node,
 };
 use crate::neighbor::{Cell, Neighbors, Writer};
+use crate::segment::spread;
 use crate::table::Vlan;
 
 /// How many neighbours in line for eviction are looked at for one that is not in use.
@@ -155,7 +156,7 @@ impl Entries {
         how: How,
         now: Timestamp,
     ) {
-        let ours = shared.vlans.get(&vlan).is_none_or(|v| v.mac == mac);
+        let ours = shared.vlans.get(&vlan).is_none_or(|v| v.is_ours(mac));
         if ours || !mac.is_station() || !may_be(shared, vlan, addr) {
             shared.counters.refused += 1;
             return;
@@ -266,14 +267,13 @@ impl Entries {
                     }
                     self.set_timer(slot, now + config.retry);
                     let station = entry.mac.filter(|_| entry.asked < to_station);
-                    let frame = shared
+                    let emit = shared
                         .vlans
                         .get(&entry.vlan)
                         .and_then(|vlan| question(vlan, entry.addr, station));
-                    if let Some(frame) = frame {
+                    if emit.is_some() {
                         shared.counters.solicitations += 1;
-                        let vlan = entry.vlan;
-                        return Some(Emit { vlan, frame });
+                        return emit;
                     }
                 }
             }
@@ -441,29 +441,35 @@ fn reachable_time(config: &ResolverConfig, slot: u32) -> Duration {
     config.reachable / 2 + config.reachable * spread / 1024
 }
 
-/// The frame that asks who has `addr`: everybody, or a station that had it.
-fn question(vlan: &Vlan, addr: Addr, station: Option<MacAddr>) -> Option<Frame> {
-    match (addr.ip(), vlan.self_ip_for(addr.ip())?) {
-        (IpAddr::V4(target), IpAddr::V4(src)) => Body::Arp(ArpFields {
-            oper: ARP_REQUEST,
-            sender: (vlan.mac, src),
-            target: (MacAddr::ZERO, target),
-        })
-        .frame(station.unwrap_or(MacAddr::BROADCAST), vlan),
+/// The frame that asks who has `addr`: everybody, or a station that had it. It leaves by the port whose
+/// MAC address that neighbour is told when it asks for us.
+fn question(vlan: &Vlan, addr: Addr, station: Option<MacAddr>) -> Option<Emit> {
+    let speaker = vlan.self_ip_for(addr.ip())?;
+    let (body, to) = match (addr.ip(), speaker) {
+        (IpAddr::V4(target), IpAddr::V4(src)) => (
+            Body::Arp(ArpFields {
+                oper: ARP_REQUEST,
+                sender: src,
+                target: (MacAddr::ZERO, target),
+            }),
+            station.unwrap_or(MacAddr::BROADCAST),
+        ),
         (IpAddr::V6(target), IpAddr::V6(src)) => {
             let group = solicited_node(target);
             let (dst, to) =
                 station.map_or((group, MacAddr::ipv6_multicast(group)), |mac| (target, mac));
-            Body::Nd(NdFields {
+            let body = Body::Nd(NdFields {
                 kind: SOLICITATION,
                 flags: 0,
                 src,
                 dst,
                 target,
-                option: (SOURCE_LINK_LAYER, vlan.mac),
-            })
-            .frame(to, vlan)
+                option: SOURCE_LINK_LAYER,
+            });
+            (body, to)
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    let spread = spread(&addr, &Addr::from(speaker));
+    Some(Emit::new(vlan, body, to, Some(spread)))
 }

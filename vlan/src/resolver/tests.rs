@@ -63,7 +63,7 @@ impl Bench {
     fn sent(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.resolver.poll(self.now))
             .inspect(|emit| assert_eq!(emit.vlan, EXTERNAL))
-            .map(|emit| describe(&emit.frame))
+            .map(|emit| describe(&emit.frame(OURS).unwrap()))
             .collect()
     }
 
@@ -303,14 +303,15 @@ fn two_of_us_resolve_each_other() {
     for who in [V4, V6] {
         let mut bench = Bench::new();
         bench.need(who);
-        let question = bench.resolver.poll(bench.now).unwrap().frame;
+        let question = bench.resolver.poll(bench.now).unwrap();
+        let question = question.frame(OURS).unwrap();
         let handle = |frame: &[u8], vlan: &Vlan, owned: &Owned| {
             crate::testing::with_packet(frame, |packet| {
                 let layers = net::Layers::parse(packet).unwrap();
                 if layers.network == net::Network::Arp {
-                    crate::answer::handle_arp(packet, &layers, vlan, owned)
+                    crate::answer::handle_arp(packet, &layers, vlan, vlan.mac, owned)
                 } else {
-                    crate::answer::handle_icmpv6_nd(packet, &layers, vlan, owned)
+                    crate::answer::handle_icmpv6_nd(packet, &layers, vlan, vlan.mac, owned)
                 }
             })
         };
