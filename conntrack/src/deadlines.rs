@@ -234,6 +234,18 @@ impl Deadlines {
         &into[..found]
     }
 
+    /// When a sweep has something to look at next: at once while one is under way or due; `None` as
+    /// long as there is no flow.
+    pub(crate) fn next_sweep(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.counts == [0; 4] {
+            None
+        } else if self.at < self.words.len() || self.sweep < tick(now) {
+            Some(now)
+        } else {
+            Some(Timestamp::from_nanos((self.sweep + 1) << TICK_SHIFT))
+        }
+    }
+
     /// How many slots may be looked at where `budget` flows may be ended.
     pub(crate) const fn stride(budget: usize) -> usize {
         budget.saturating_mul(STRIDE)

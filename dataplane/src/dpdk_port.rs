@@ -84,6 +84,11 @@ impl DpdkPort {
         }
     }
 
+    /// The receive queue, to wait for what comes in.
+    pub fn rx_queue(&mut self) -> Option<&mut RxQueue> {
+        self.rx.as_mut()
+    }
+
     /// What the queues drop, for whoever shows it.
     pub fn counters(&self) -> Arc<QueueCounters> {
         Arc::clone(&self.counters)

@@ -10,9 +10,11 @@
 //! - [`pipeline`]: one packet's way, a pure function over a burst;
 //! - [`worker`]: ports and a pipeline, run to completion; [`command`]: what it can be asked;
 //! - [`steer`] and [`handoff`]: which worker a packet belongs to, and how it gets there;
+//! - [`bell`]: how who sleeps is woken;
 //! - [`control`]: configuration, neighbours, and the socket;
 //! - [`rig`]: all of it in memory, for replay, tests, fuzzing and benches.
 
+pub mod bell;
 pub mod check;
 pub mod cli;
 pub mod command;

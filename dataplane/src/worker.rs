@@ -1,6 +1,7 @@
 //! A worker: takes bursts from its ports, runs the pipeline, sends, and keeps house.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
@@ -28,6 +29,8 @@ const DUMP_BUDGET: usize = 256;
 /// Frames taken over from each other worker per turn at most: one who is flooded with them still gets
 /// to its own ports.
 const TAKE_BUDGET: usize = 2 * BURST;
+/// How long a worker may be left alone that waits for somebody: for a neighbour, or the reader of a dump.
+const SOON: Duration = Duration::from_millis(1);
 /// How often a full transmit queue is tried again before its frames are dropped.
 const TX_TRIES: usize = 3;
 
@@ -140,6 +143,36 @@ impl<P: Port> Worker<P> {
     /// Whether frames wait for neighbours.
     pub fn holds_frames(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Whether there is something to take that others have put there: commands, or frames handed over.
+    pub fn has_input(&self) -> bool {
+        !self.shared.commands.is_empty() || self.crew.as_ref().is_some_and(Crew::has_input)
+    }
+
+    /// How long it may be left alone from `now` on if nothing comes in: zero if a turn has something
+    /// to do at once.
+    pub fn patience(&self, now: Timestamp) -> Duration {
+        if self.has_input() {
+            return Duration::ZERO;
+        }
+        if !(self.waiting.is_empty() && self.dumps.is_empty()) {
+            return SOON;
+        }
+        let next = self.pipeline.flows().next_expiry(now);
+        next.map_or(Duration::MAX, |at| {
+            Duration::from_nanos(at.as_nanos().saturating_sub(now.as_nanos()))
+        })
+    }
+
+    /// What it shares with the control thread.
+    pub const fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Its queues, by port.
+    pub fn ports_mut(&mut self) -> &mut [P] {
+        &mut self.ports
     }
 
     /// The ports, to be stopped: the worker is over, and the frames it held are given back.

@@ -157,6 +157,7 @@ int shim_port_configure(uint16_t port, const struct shim_port_conf *conf)
 	eth.rxmode.offloads = conf->rx_offloads;
 	eth.txmode.offloads = conf->tx_offloads;
 	eth.txmode.mq_mode = RTE_ETH_MQ_TX_NONE;
+	eth.intr_conf.rxq = conf->rx_interrupts != 0;
 	eth.rxmode.mq_mode = RTE_ETH_MQ_RX_NONE;
 	if (conf->rss_hf != 0) {
 		eth.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;

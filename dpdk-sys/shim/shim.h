@@ -146,6 +146,7 @@ struct shim_port_conf {
 	uint64_t rss_hf; /* 0: one queue gets everything, or the driver's way */
 	const uint8_t *rss_key; /* NULL: the driver's own */
 	uint8_t rss_key_len;
+	uint8_t rx_interrupts; /* whether receive queues can raise them */
 };
 
 struct shim_link {

@@ -10,6 +10,7 @@ use crate::error::{Error, Excerpt, os_error};
 use crate::log;
 use crate::offload::Offloads;
 use crate::spec::PortSpec;
+use crate::wakeup::OpenFiles;
 
 /// An opened device; it becomes a port by [`EthPort::configure`](crate::EthPort::configure).
 /// Dropping it closes the device and takes it off its bus.
@@ -19,6 +20,8 @@ pub struct Device {
     id: u16,
     name: String,
     spec: PortSpec,
+    /// The files that were open before it was made.
+    before: OpenFiles,
 }
 
 /// What a device is and can do.
@@ -45,13 +48,24 @@ pub struct DeviceInfo {
 }
 
 impl Device {
-    pub(crate) fn new(eal: Arc<EalInner>, id: u16, name: String, spec: PortSpec) -> Self {
+    pub(crate) fn new(
+        eal: Arc<EalInner>,
+        id: u16,
+        name: String,
+        spec: PortSpec,
+        before: OpenFiles,
+    ) -> Self {
         Self {
             eal,
             id,
             name,
             spec,
+            before,
         }
+    }
+
+    pub(crate) fn files_before(&self) -> &OpenFiles {
+        &self.before
     }
 
     /// DPDK's number of the port.

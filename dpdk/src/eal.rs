@@ -14,6 +14,7 @@ use crate::log;
 use crate::preflight;
 use crate::spec::{PciAddress, PortSpec, VdevOptions};
 use crate::thread::LcoreGuard;
+use crate::wakeup::OpenFiles;
 
 /// Whether to take packet memory from hugepages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -182,6 +183,7 @@ impl Eal {
             name: name.clone(),
         };
         let is_pci = matches!(spec, PortSpec::Pci(_));
+        let before = OpenFiles::now();
         // Look-up, creation and claim are one step: a port's number may be given out again as soon
         // as the port is gone.
         let (found, lines) = log::capture(|| {
@@ -207,7 +209,13 @@ impl Eal {
         match found {
             Ok(id) => {
                 log::replay(&lines);
-                Ok(Device::new(Arc::clone(&self.0), id, name, spec.clone()))
+                Ok(Device::new(
+                    Arc::clone(&self.0),
+                    id,
+                    name,
+                    spec.clone(),
+                    before,
+                ))
             }
             Err(code) if code == -libc::EEXIST => Err(taken()),
             Err(code) => Err(Error::Attach {
@@ -225,7 +233,14 @@ impl Eal {
         let claim = || port_by_name(&c_name).filter(|id| self.0.claim(*id));
         let id = log::capture(claim).0?;
         let spec = PortSpec::Raw(name.to_owned());
-        Some(Device::new(Arc::clone(&self.0), id, name.to_owned(), spec))
+        let before = OpenFiles::default();
+        Some(Device::new(
+            Arc::clone(&self.0),
+            id,
+            name.to_owned(),
+            spec,
+            before,
+        ))
     }
 
     /// Makes the calling thread known to DPDK until the guard is dropped, so that it uses the

@@ -58,6 +58,8 @@ mod preflight;
 mod queue;
 mod spec;
 mod thread;
+mod wait;
+mod wakeup;
 
 pub use device::{Device, DeviceInfo};
 pub use eal::{Eal, EalConfig, HugePages, LogLevel};
@@ -69,6 +71,7 @@ pub use port::{EthPort, Link, PortConfig, PortStats, RSS_KEY_LEN, RssTable};
 pub use queue::{RxQueue, TxQueue};
 pub use spec::{MemifRole, PciAddress, PortSpec, SpecError, VdevOptions};
 pub use thread::{LcoreGuard, pin_to_cpu};
+pub use wait::{Alarm, WaitSet, Woken, wait_precisely};
 
 /// The DPDK release found at run time, such as `DPDK 22.11.11`.
 pub fn version() -> String {

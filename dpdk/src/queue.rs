@@ -1,6 +1,7 @@
 //! A port's queues: where frames come in and go out.
 
 use std::fmt;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -9,9 +10,13 @@ use dpdk_sys as sys;
 use crate::device::Device;
 use crate::mbuf::{Mbuf, free_bulk};
 use crate::port::PortInner;
+use crate::spec::PortSpec;
+use crate::wakeup::Wakeup;
 
 /// A receive queue. It keeps its port; one thread at a time polls it.
 pub struct RxQueue {
+    /// Before the port, whose socket it may be.
+    wakeup: Option<Wakeup>,
     port: Arc<PortInner>,
     queue: u16,
 }
@@ -45,8 +50,55 @@ pub(crate) fn receive<const N: usize>(
 }
 
 impl RxQueue {
-    pub(crate) fn new(port: Arc<PortInner>, queue: u16) -> Self {
-        Self { port, queue }
+    pub(crate) fn new(port: Arc<PortInner>, queue: u16, wakeup: Option<Wakeup>) -> Self {
+        Self {
+            wakeup,
+            port,
+            queue,
+        }
+    }
+
+    /// What to wait for instead of polling: readable when something has come in. `None` where nothing
+    /// tells.
+    pub fn wakeup(&self) -> Option<RawFd> {
+        self.wakeup.as_ref().map(Wakeup::fd)
+    }
+
+    /// Whether frames may come in by themselves at any time. From a loop and a file they do not: there,
+    /// nothing has to tell.
+    pub fn may_receive(&self) -> bool {
+        !matches!(
+            self.port.device.spec(),
+            PortSpec::Ring(_) | PortSpec::Pcap { .. }
+        )
+    }
+
+    /// Whether a wake-up comes by an interrupt, which has to be asked for by [`arm`](Self::arm).
+    pub fn has_interrupt(&self) -> bool {
+        matches!(self.wakeup, Some(Wakeup::Interrupt(_)))
+    }
+
+    /// Asks for a wake-up. Poll once more afterwards, before waiting: what came in before may not cause
+    /// one. Returns whether the device will.
+    pub fn arm(&mut self) -> bool {
+        match &self.wakeup {
+            None => false,
+            Some(Wakeup::Level(_)) => true,
+            Some(Wakeup::Interrupt(_)) => {
+                // SAFETY: the device is set up and has the queue, which is this thread's alone.
+                unsafe { sys::rte_eth_dev_rx_intr_enable(self.port.device.id(), self.queue) == 0 }
+            }
+        }
+    }
+
+    /// Wants no wake-up any more, and takes note of one that came.
+    pub fn disarm(&mut self) {
+        let Some(wakeup) = &self.wakeup else { return };
+        if matches!(wakeup, Wakeup::Interrupt(_)) {
+            // SAFETY: as above.
+            unsafe { sys::rte_eth_dev_rx_intr_disable(self.port.device.id(), self.queue) };
+            wakeup.take();
+        }
     }
 
     /// Appends what has come in to `burst`, up to its free room. Returns how many frames; 0 is

@@ -50,6 +50,17 @@ impl<D: Copy> Table<D> {
         count
     }
 
+    /// When [`expire`](Self::expire) has something to look at next: `now` if it has not come round yet;
+    /// `None` as long as there is no flow. Who calls it then, and goes on while this says `now`, misses
+    /// no deadline.
+    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.ended.is_empty() {
+            self.deadlines.next_sweep(now)
+        } else {
+            Some(now)
+        }
+    }
+
     /// Looks at some flows that may be due, in passes, so that the memory they need comes together.
     fn expire_batch(
         &mut self,

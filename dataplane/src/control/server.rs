@@ -36,6 +36,8 @@ const MAX_CLIENTS: usize = 64;
 const TURN: Duration = Duration::from_millis(5);
 
 const LISTENER: Token = Token(usize::MAX);
+/// Of what [`Server::watch`] is told.
+const ALARM: Token = Token(usize::MAX - 1);
 
 /// The socket and its clients.
 pub struct Server {
@@ -81,6 +83,16 @@ impl Server {
             accept_failed: false,
             unserved: None,
         })
+    }
+
+    /// Ends [waits](Self::serve) when `fd` has something to read from now on. It must outlive them.
+    ///
+    /// # Errors
+    /// The system's, when it cannot be watched.
+    pub fn watch(&self, fd: std::os::fd::RawFd) -> std::io::Result<()> {
+        let mut source = mio::unix::SourceFd(&fd);
+        let registry = self.poll.registry();
+        registry.register(&mut source, ALARM, Interest::READABLE)
     }
 
     /// Waits up to `timeout` for clients, and serves them.

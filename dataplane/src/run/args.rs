@@ -107,9 +107,13 @@ pub struct RunArgs {
     #[arg(long, env = "PAL_CPU_SET", value_name = "LIST")]
     pub cpus: Option<CpuList>,
 
-    /// What a worker does that finds no frames: sleep for some microseconds after a while, or always
-    /// poll
-    #[arg(long, env = "TMM_IDLE", value_name = "HOW", default_value = "sleep")]
+    /// What a worker does that finds no frames for a while
+    #[arg(
+        long,
+        env = "TMM_IDLE",
+        value_name = "HOW",
+        default_value = "adaptive"
+    )]
     pub idle: Idle,
 
     /// Take in frames for any MAC address
@@ -291,7 +295,9 @@ pub enum Hugepages {
 /// What an idle worker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Idle {
-    /// Sleeps for some microseconds after a while without frames
+    /// Waits for frames, where the port's driver tells of them, else sleeps: next to no CPU
+    Adaptive,
+    /// Sleeps for some microseconds at a time
     Sleep,
     /// Always polls: the lowest latency, and a whole CPU
     Spin,

@@ -3,6 +3,7 @@
 pub mod args;
 mod filters;
 mod hints;
+mod idle;
 mod lanes;
 mod ports;
 mod team;
@@ -36,12 +37,11 @@ use crate::verdict::DropReason;
 use crate::worker::{Shared, Worker};
 
 use args::LogFormat;
+use idle::Sleepers;
 pub use args::RunArgs;
 use ports::Ports;
 use team::{Member, Team, Terms};
 
-/// How long the control thread sleeps at most: what workers tell it waits this long.
-const CONTROL_TURN: Duration = Duration::from_millis(1);
 /// How often links are looked at.
 const LINK_INTERVAL: Duration = Duration::from_secs(1);
 /// Changes of the configuration within this time are taken up together.
@@ -163,8 +163,17 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     }
     let stop_all = Arc::clone(&stop);
     let cpus = team::places(args.cpus.as_ref(), args.workers);
+    let sleepers = Sleepers::new(args.workers)?;
+    if let Some(server) = &server {
+        let watched = server.watch(sleepers.control_alarm());
+        watched.map_err(|source| RunError::Io {
+            what: "watch an event descriptor",
+            source,
+        })?;
+    }
     let terms = Terms {
         idle: args.idle,
+        sleepers: sleepers.clone(),
         started,
         stop: Arc::clone(&stop),
         cpus: cpus.clone(),
@@ -193,10 +202,11 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         after_ms = started.elapsed().as_millis(),
         "tmm is ready"
     );
-    control_loop(&mut control, server.as_mut(), &ports, started, &stop, &team);
+    control_loop(&mut control, server.as_mut(), &ports, &terms, &team);
     info!("stopping");
     // One that ended by itself takes the others along.
     stop_all.store(true, Ordering::Relaxed);
+    sleepers.wake_workers();
     let outcome = team.join();
     // The control side holds the facts of the ports; the socket goes with the server.
     drop(server);
@@ -214,21 +224,28 @@ fn control_loop(
     control: &mut Control,
     mut server: Option<&mut Server>,
     ports: &RefCell<Ports>,
-    started: Instant,
-    stop: &AtomicBool,
+    terms: &Terms,
     team: &Team,
 ) {
+    let (started, sleepers) = (terms.started, &terms.sleepers);
+    let workers: Vec<Shared> = control.workers().to_vec();
     let mut links_seen: Option<Instant> = None;
-    while !stop.load(Ordering::Relaxed) {
+    while !terms.stop.load(Ordering::Relaxed) {
         if team.is_short() {
             return;
         }
         let now = clock(started);
-        match server.as_mut() {
-            Some(server) => server.serve(control, now, CONTROL_TURN),
-            None => std::thread::sleep(CONTROL_TURN),
-        }
+        let due = control.next_deadline().map(|at| at.since(now));
+        sleepers.control_waits(&workers, due, |timeout| match server.as_mut() {
+            Some(server) => server.serve(control, now, timeout),
+            None => sleepers.control_wait(timeout),
+        });
+        // What workers have told may be what other workers wait for, and so may new tables.
+        let told = workers.iter().any(|worker| !worker.events.is_empty());
+        let generation = control.tables().generation;
         let lines = control.poll(clock(started));
+        let all = told || control.tables().generation != generation;
+        sleepers.hand_on(&workers, all);
         if let Some(server) = server.as_mut()
             && !lines.is_empty()
         {

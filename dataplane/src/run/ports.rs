@@ -12,7 +12,7 @@ use serde_json::json;
 use tracing::{debug, info, warn};
 
 use super::RunError;
-use super::args::{Hugepages, PortArg, RunArgs};
+use super::args::{Hugepages, Idle, PortArg, RunArgs};
 use super::filters::{Filter, Wanted};
 use super::hints::hint;
 use super::lanes::{Lanes, spreading, wanted_rss};
@@ -42,6 +42,8 @@ pub struct Ports {
     /// The generation of the tables that the filters follow.
     followed: Option<u64>,
     promiscuous: bool,
+    /// Idle workers wait for devices.
+    interrupts: bool,
     checksums_explained: bool,
     pool: Mempool,
     eal: Eal,
@@ -118,6 +120,7 @@ pub fn open(args: &RunArgs, steering: &Steering) -> Result<(Ports, Vec<Vec<DpdkP
         workers,
         followed: None,
         promiscuous: args.promiscuous,
+        interrupts: args.idle == Idle::Adaptive,
         checksums_explained: false,
         pool,
         eal,
@@ -187,7 +190,18 @@ impl Ports {
         steering: &Steering,
     ) -> Result<Vec<DpdkPort>, dpdk::Error> {
         let queues = fixed_queues(spec).unwrap_or(self.workers);
-        let mut port = match self.start_port(spec, mtu, queues, steering) {
+        let started = match self.start_port(spec, mtu, queues, steering) {
+            // A device without interrupts may refuse to be asked for them.
+            Err(error) if self.asks_interrupts(spec) => {
+                debug!(port = %id, %error, "tried again without interrupts");
+                self.interrupts = false;
+                let started = self.start_port(spec, mtu, queues, steering);
+                self.interrupts = true;
+                started
+            }
+            started => started,
+        };
+        let mut port = match started {
             // Some interfaces have no more queues, and their drivers do not say so before.
             Err(error) if queues > 1 && fixed_queues(spec).is_none() => {
                 debug!(port = %id, %error, "tried again with one queue");
@@ -255,6 +269,11 @@ impl Ports {
         Ok(queues)
     }
 
+    /// Whether the device is asked for interrupts, to wake idle workers. Kernel sockets need none.
+    const fn asks_interrupts(&self, spec: &PortSpec) -> bool {
+        self.interrupts && matches!(spec, PortSpec::Pci(_) | PortSpec::Tap(_))
+    }
+
     /// A started port with as many queues as the device has, up to `queues` each way.
     fn start_port(
         &self,
@@ -285,6 +304,7 @@ impl Ports {
                 key: *steering.key(),
                 queues: steering.spread().iter().map(queue_of).collect(),
             }),
+            rx_interrupts: self.asks_interrupts(spec),
             ..PortConfig::default()
         };
         let mut port = EthPort::configure(device, &config, &self.pool)?;

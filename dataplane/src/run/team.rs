@@ -3,21 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam::channel::{Sender, bounded};
 use dpdk::Eal;
 use tracing::{debug, warn};
 
 use super::args::{CpuList, Idle};
+use super::idle::{Idler, Sleepers};
 use super::{RunError, clock};
 use crate::counters::WorkerCounters;
 use crate::dpdk_port::DpdkPort;
 use crate::worker::Worker;
-
-/// Idle turns before a worker begins to sleep, and how long it then sleeps.
-const IDLE_TURNS: u32 = 2_000;
-const IDLE_SLEEP: Duration = Duration::from_micros(20);
 
 /// A worker and what it counts.
 pub type Member = (Worker<DpdkPort>, Arc<WorkerCounters>);
@@ -27,6 +24,8 @@ pub type Member = (Worker<DpdkPort>, Arc<WorkerCounters>);
 pub struct Terms {
     /// What they do when there is nothing to do.
     pub idle: Idle,
+    /// Who is woken by whom.
+    pub sleepers: Sleepers,
     /// The clock's zero.
     pub started: Instant,
     /// Set when all are to end.
@@ -52,6 +51,7 @@ impl Team {
                 Ok(thread) => team.0.push(thread),
                 Err(error) => {
                     terms.stop.store(true, Ordering::Relaxed);
+                    terms.sleepers.wake_workers();
                     let _ = team.join();
                     return Err(error);
                 }
@@ -104,7 +104,15 @@ fn spawn(
             debug!(worker = number, lcore = guard.lcore_id(), "worker runs");
             let _ = begun.send(());
             drop(begun);
-            let (mut idle_turns, mut busy_since) = (0u32, None);
+            let mut idler = Idler::new(
+                terms.idle,
+                number,
+                &mut worker,
+                &terms.sleepers,
+                terms.started,
+            );
+            debug!(worker = number, when_idle = idler.waits_for());
+            let mut busy_since = None;
             while !terms.stop.load(Ordering::Relaxed) {
                 let now = clock(terms.started);
                 // The clock is read once per turn: a turn lasts until the next one begins.
@@ -114,13 +122,10 @@ fn spawn(
                     counters.busy_nanos_total.add(nanos);
                 }
                 if worker.turn(now) > 0 {
-                    idle_turns = 0;
                     busy_since = Some(now);
-                } else if terms.idle == Idle::Sleep {
-                    idle_turns = idle_turns.saturating_add(1);
-                    if idle_turns > IDLE_TURNS {
-                        std::thread::sleep(IDLE_SLEEP);
-                    }
+                    idler.worked(worker.shared(), now);
+                } else {
+                    idler.idle(&mut worker, now, &terms.stop);
                 }
             }
             // Mbufs go back while this thread is still known to DPDK.

@@ -28,6 +28,9 @@ pub struct PortConfig {
     pub rss: Rss,
     /// By which key and table the device is to do so; `None` leaves it to the driver.
     pub rss_table: Option<RssTable>,
+    /// Whether receive queues shall be able to [wake a thread](crate::RxQueue::wakeup) by an interrupt.
+    /// A device that cannot may refuse to start.
+    pub rx_interrupts: bool,
 }
 
 /// Octets of the key of a device's hash: what two IPv6 addresses and two ports need.
@@ -66,6 +69,7 @@ impl Default for PortConfig {
             offloads: Offloads::NONE,
             rss: Rss::default(),
             rss_table: None,
+            rx_interrupts: false,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::offload::{Offloads, Rss};
 use crate::preflight;
 use crate::queue::{RxQueue, TxQueue};
 use crate::spec::PortSpec;
+use crate::wakeup::{self, Wakeup};
 
 mod config;
 mod rss;
@@ -40,6 +41,8 @@ pub(crate) struct PortInner {
 /// Dropping it, and the queues it gave out, stops the port, closes the device and gives every mbuf
 /// it holds back to its pool.
 pub struct EthPort {
+    /// Before the port, whose sockets they may be: by receive queue, until the queues are given out.
+    wakeups: Vec<Wakeup>,
     inner: Arc<PortInner>,
     info: DeviceInfo,
     config: PortConfig,
@@ -100,6 +103,7 @@ impl EthPort {
             rss_hf,
             rss_key: key.as_ref().map_or(std::ptr::null(), Vec::as_ptr),
             rss_key_len: key.as_ref().map_or(0, |_| info.rss_key_len),
+            rx_interrupts: u8::from(config.rx_interrupts),
         };
         let id = device.id();
         device.call("configuring", || {
@@ -144,6 +148,7 @@ impl EthPort {
             _pool: pool.clone(),
         });
         Ok(Self {
+            wakeups: Vec::new(),
             inner,
             info,
             config,
@@ -167,6 +172,12 @@ impl EthPort {
             unsafe { sys::rte_eth_dev_start(id) }
         })?;
         self.inner.started.store(true, Ordering::Release);
+        self.wakeups = wakeup::of_port(
+            self.device(),
+            self.device().files_before(),
+            self.config.rx_queues,
+            self.config.rx_interrupts,
+        );
         self.spread_as_told();
         if self.config.all_multicast {
             let result = self.best_effort("taking in all multicast", || {
@@ -210,8 +221,9 @@ impl EthPort {
             return Err(self.state_error("has given its queues out already"));
         }
         self.split = true;
+        let mut wakeups = std::mem::take(&mut self.wakeups).into_iter();
         let rx = (0..self.config.rx_queues)
-            .map(|q| RxQueue::new(Arc::clone(&self.inner), q))
+            .map(|q| RxQueue::new(Arc::clone(&self.inner), q, wakeups.next()))
             .collect();
         let tx = (0..self.config.tx_queues)
             .map(|q| TxQueue::new(Arc::clone(&self.inner), q))
