@@ -25,9 +25,14 @@ pub(crate) struct OpenFiles(BTreeSet<RawFd>);
 impl OpenFiles {
     pub(crate) fn now() -> Self {
         let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
-        let number =
-            |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
-        Self(entries.filter_map(number).collect())
+        let number = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.ok()?.file_name().to_str()?.parse().ok()
+        };
+        let mut open: BTreeSet<RawFd> = entries.filter_map(number).collect();
+        // One of them was the directory that was read.
+        // SAFETY: takes integers and changes nothing.
+        open.retain(|fd| unsafe { libc::fcntl(*fd, libc::F_GETFD) } >= 0);
+        Self(open)
     }
 
     /// The sockets of a family that have been opened since.
@@ -90,7 +95,9 @@ pub(crate) fn of_port(
         );
         return Vec::new();
     }
-    all(sockets.into_iter().map(|fd| duplicate(fd).map(Wakeup::Level)))
+    all(sockets
+        .into_iter()
+        .map(|fd| duplicate(fd).map(Wakeup::Level)))
 }
 
 fn of_interrupts(device: &Device, queues: u16) -> Vec<Wakeup> {
@@ -123,6 +130,13 @@ fn duplicate(fd: RawFd) -> Option<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_file_to_be_opened_is_new() {
+        let before = OpenFiles::now();
+        let new = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(!before.0.contains(&new.as_raw_fd()));
+    }
 
     #[test]
     fn only_sockets_of_the_family_that_are_new_are_found() {

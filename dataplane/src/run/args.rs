@@ -108,12 +108,7 @@ pub struct RunArgs {
     pub cpus: Option<CpuList>,
 
     /// What a worker does that finds no frames for a while
-    #[arg(
-        long,
-        env = "TMM_IDLE",
-        value_name = "HOW",
-        default_value = "adaptive"
-    )]
+    #[arg(long, env = "TMM_IDLE", value_name = "HOW", default_value = "adaptive")]
     pub idle: Idle,
 
     /// Take in frames for any MAC address

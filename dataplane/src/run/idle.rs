@@ -83,7 +83,9 @@ impl Sleepers {
     pub fn new(workers: u16) -> Result<Self, RunError> {
         Ok(Self {
             control: Sleeper::new()?,
-            workers: (0..workers).map(|_| Sleeper::new()).collect::<Result<_, _>>()?,
+            workers: (0..workers)
+                .map(|_| Sleeper::new())
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -112,7 +114,9 @@ impl Sleepers {
             // Frames may wait for room there.
             CONTROL_WAIT.0
         } else {
-            due_in.map_or(CONTROL_WAIT.1, |due| due.clamp(CONTROL_WAIT.0, CONTROL_WAIT.1))
+            due_in.map_or(CONTROL_WAIT.1, |due| {
+                due.clamp(CONTROL_WAIT.0, CONTROL_WAIT.1)
+            })
         };
         wait(timeout);
         if self.control.bell.rise() {

@@ -37,8 +37,8 @@ use crate::verdict::DropReason;
 use crate::worker::{Shared, Worker};
 
 use args::LogFormat;
-use idle::Sleepers;
 pub use args::RunArgs;
+use idle::Sleepers;
 use ports::Ports;
 use team::{Member, Team, Terms};
 
