@@ -44,15 +44,14 @@ pub struct Global {
         default_value = "/run/tmm/config.sock"
     )]
     pub socket: PathBuf,
-    /// How long tmm may take to answer (5, 500ms, 1m)
+    /// How long tmm may take to answer (5, 500ms, 1m) [default: 10s; health: 2s]
     #[arg(
         long,
         global = true,
         value_name = "TIME",
-        default_value = "10s",
         value_parser = units::parse_some_time
     )]
-    pub timeout: Duration,
+    pub timeout: Option<Duration>,
     /// When to use colour; NO_COLOR in the environment is heeded too
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
@@ -102,6 +101,14 @@ Examples:
   tmmctl show drops --watch
   tmmctl show pools --json | jq '.[] | select(.state != \"up\")'";
 
+const HEALTH_EXAMPLES: &str = "\
+The exit code is 0 if the answer is yes, 1 if it is no or there is none, 2 if the command line is wrong.
+
+Examples:
+  tmmctl health              everything that is looked at
+  tmmctl health live         a liveness probe: do the workers turn?
+  tmmctl health ready        a readiness probe: does this replica forward?";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -126,6 +133,9 @@ pub enum Command {
     /// Look inside: ports, virtual servers, pools, connections, drops…
     #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArgs),
+    /// Whether tmm is alive and this replica forwards: for probes and for people
+    #[command(after_help = HEALTH_EXAMPLES)]
+    Health(HealthArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -268,6 +278,25 @@ pub struct FeedArgs {
     /// Only say what is refused
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// `tmmctl health`
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// What is asked; both if absent
+    pub probe: Option<Probe>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is asked of a process in a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Probe {
+    /// Every worker turns; if not, tmm is to be started anew
+    Live,
+    /// It is live and this replica forwards; if not, traffic is better sent elsewhere
+    Ready,
 }
 
 /// `tmmctl show`

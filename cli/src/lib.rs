@@ -21,6 +21,7 @@ mod delete;
 mod error;
 mod feed;
 mod get;
+mod health;
 mod kinds;
 mod link;
 mod manifests;
@@ -83,6 +84,7 @@ where
         Command::Get(args) => get::run(&cli.global, &args, &mut ui),
         Command::Validate(args) => validate::run(&cli.global, &args, io.stdin, &mut ui),
         Command::Feed(args) => feed::run(&cli.global, &args, io.stdin, &mut ui),
+        Command::Health(args) => health::run(&cli.global, &args, &mut ui),
         Command::Show(args) => show::run(&cli.global, &args, &mut ui),
         Command::Completions { shell } => {
             let mut script = Vec::new();

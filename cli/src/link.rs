@@ -12,6 +12,9 @@ use config::client::{Request, Response};
 use crate::args::Global;
 use crate::error::Error;
 
+/// How long tmm may take to answer, if nobody says otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Longest line taken from tmm, in octets: an object of the greatest size, and its state.
 const MAX_LINE: usize = 32 * 1024 * 1024;
 
@@ -29,6 +32,11 @@ pub struct Link {
 impl Link {
     /// Connects.
     pub fn open(global: &Global) -> Result<Self, Error> {
+        Self::open_within(global, global.timeout.unwrap_or(PATIENCE))
+    }
+
+    /// Connects, and lets tmm take up to `timeout` for each answer.
+    pub fn open_within(global: &Global, timeout: Duration) -> Result<Self, Error> {
         let path = global.socket.clone();
         let fail = |source| Error::Connect {
             path: path.clone(),
@@ -39,23 +47,18 @@ impl Link {
         let (sender, receiver) = mpsc::channel();
         let target = path.clone();
         std::thread::spawn(move || sender.send(UnixStream::connect(target)));
-        let stream = match receiver.recv_timeout(global.timeout) {
+        let stream = match receiver.recv_timeout(timeout) {
             Ok(connected) => connected.map_err(fail)?,
             Err(_) => {
-                return Err(Error::Silent {
-                    path,
-                    timeout: global.timeout,
-                });
+                return Err(Error::Silent { path, timeout });
             }
         };
-        stream
-            .set_write_timeout(Some(global.timeout))
-            .map_err(fail)?;
+        stream.set_write_timeout(Some(timeout)).map_err(fail)?;
         Ok(Self {
             reader: BufReader::new(stream),
             line: Vec::new(),
             path,
-            timeout: global.timeout,
+            timeout,
             read_timeout: None,
         })
     }

@@ -184,6 +184,14 @@ impl<D: Copy> Table<D> {
         self.len as usize
     }
 
+    /// Flows that are not over: neither in TIME_WAIT nor CLOSED, where they only wait for packets that are
+    /// late.
+    pub fn open(&self) -> u64 {
+        let over = |state| u64::from(self.stats().in_state(state));
+        let all = self.len() as u64;
+        all.saturating_sub(over(State::TimeWait) + over(State::Closed))
+    }
+
     /// Whether there are no flows.
     #[inline]
     pub fn is_empty(&self) -> bool {

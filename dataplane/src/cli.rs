@@ -44,6 +44,9 @@ fn parse() -> Cli {
 
 /// Carries out the command line.
 pub fn main() -> ExitCode {
+    // First, while there is but one thread: each has capabilities of its own.
+    #[cfg(feature = "dpdk")]
+    crate::run::capabilities::raise();
     match parse().command {
         #[cfg(feature = "dpdk")]
         Command::Run(args) => run(&args),

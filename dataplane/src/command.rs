@@ -27,6 +27,8 @@ pub enum Command {
     },
     /// Tell the flows of the table, in pieces.
     Dump(FlowDump),
+    /// Tell how many flows are not closed.
+    CountOpen(Sender<u64>),
 }
 
 /// Which flows are wanted; what is `None` selects everything.

@@ -69,6 +69,8 @@ pub struct Tables {
     pub virtual_server_stats: Vec<Arc<ServiceStats>>,
     /// By member id.
     pub member_stats: Vec<Arc<ServiceStats>>,
+    /// No new flows are taken: tmm is about to stop.
+    pub draining: bool,
 }
 
 /// The way to a pool member.

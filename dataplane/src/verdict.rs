@@ -70,6 +70,7 @@ counted! {
         SnatExhausted "snat_exhausted" "no free port on the translated source address towards this member",
         TupleInUse "tuple_in_use" "the reply of this flow could not be told from another flow's",
         TableFull "table_full" "the flow table is full of established flows",
+        Draining "draining" "tmm is about to stop and takes no new flows",
         FlowGone "flow_gone" "the flow's virtual server or member is gone",
         TtlExceeded "ttl_exceeded" "time to live used up",
         MtuExceeded "mtu_exceeded" "larger than the MTU of the VLAN it would leave by",

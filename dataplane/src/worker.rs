@@ -423,6 +423,10 @@ impl<P: Port> Worker<P> {
                         full.element().refuse();
                     }
                 }
+                Command::CountOpen(asker) => {
+                    // One answer for each worker fits; nobody may be listening any more.
+                    let _ = asker.try_send(self.pipeline.flows().open());
+                }
             }
         }
         done

@@ -63,6 +63,14 @@ impl Owned {
         }
     }
 
+    /// Gives an address on a VLAN up.
+    pub fn remove(&mut self, vlan: VlanIndex, addr: &Addr) {
+        self.owners.remove(&(vlan, *addr));
+        if let Some(addrs) = self.by_vlan.get_mut(&vlan) {
+            addrs.retain(|other| other != addr);
+        }
+    }
+
     /// Whose address this is on this VLAN, if it is ours.
     #[inline]
     pub fn get(&self, vlan: VlanIndex, addr: &Addr) -> Option<Owner> {

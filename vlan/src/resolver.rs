@@ -219,6 +219,8 @@ pub struct Resolver {
     entries: Entries,
     announcements: Announcements,
     conflicts: Conflicts,
+    /// Announces our addresses when others use them too.
+    defends: bool,
 }
 
 impl Resolver {
@@ -236,6 +238,7 @@ impl Resolver {
             },
             announcements: Announcements::new(&config),
             conflicts: Conflicts::default(),
+            defends: true,
         }
     }
 
@@ -306,6 +309,11 @@ impl Resolver {
         }
     }
 
+    /// Leaves our addresses to whoever else announces them, from now on.
+    pub fn stop_defending(&mut self) {
+        self.defends = false;
+    }
+
     /// Takes a worker's finding. Never sends by itself: poll afterwards. Gives a conflict that the
     /// operator should hear of: when it is seen first, and each time the address is defended.
     pub fn on_event(&mut self, event: Event, now: Timestamp) -> Option<Conflict> {
@@ -327,7 +335,7 @@ impl Resolver {
             }
             Event::Conflict { vlan, addr, mac } => {
                 let conflict = self.conflicts.seen(&mut self.shared, vlan, addr, mac, now);
-                if conflict.is_some() {
+                if conflict.is_some() && self.defends {
                     self.announcements.defend(vlan, addr, now);
                 }
                 return conflict;

@@ -296,6 +296,17 @@ pub const TABLES: &[Known] = &[
             text("message", "MESSAGE"),
         ],
     },
+    Known {
+        name: "health",
+        about: "whether workers turn (live) and this replica forwards (ready)",
+        columns: &[
+            text("probe", "PROBE"),
+            text("check", "CHECK"),
+            text("ok", "OK"),
+            text("reason", "REASON"),
+            text("message", "MESSAGE"),
+        ],
+    },
 ];
 
 /// The table of that name, if this release knows it.
@@ -373,6 +384,7 @@ pub fn cell(value: Option<&Value>, unit: Unit) -> String {
 pub fn tone(row: &Map<String, Value>) -> Tone {
     if row.get("conflict").is_some_and(Value::is_string)
         || row.get("link") == Some(&Value::Bool(false))
+        || row.get("ok") == Some(&Value::Bool(false))
     {
         return Tone::Bad;
     }

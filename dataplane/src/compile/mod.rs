@@ -7,11 +7,12 @@
 mod names;
 mod services;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use config::{AllowedProtocol, Config, Encap as ConfigEncap, ObjectKey, SpreadHash, TrunkHash};
 use lb::VlanSet;
-use net::{Encap, IpPrefix, IpProto, PortId};
+use net::{Addr, Encap, IpPrefix, IpProto, PortId, VlanIndex};
 use vlan::{AllowedService, Owned, Owner, SelfIp, Vlan};
 
 pub use names::Names;
@@ -32,6 +33,10 @@ pub struct Surroundings {
     pub links: Links,
     /// Where stations were heard.
     pub stations: Stations,
+    /// No new flows are taken.
+    pub draining: bool,
+    /// Addresses that another station has taken over: not answered for.
+    pub ceded: BTreeSet<(VlanIndex, Addr)>,
 }
 
 /// Why a part of a valid configuration cannot be programmed here. The rest is.
@@ -115,6 +120,9 @@ pub fn compile(
             }
         }
     }
+    for (vlan, addr) in &surroundings.ceded {
+        owned.remove(*vlan, addr);
+    }
     let spread = compile_spread(config, &vlans, &virtual_servers, names);
     let (virtual_server_stats, member_stats) = names.stats();
     let member_ways = compile_member_ways(&pools, &routes, &vlans);
@@ -137,6 +145,7 @@ pub fn compile(
         pools,
         virtual_server_stats,
         member_stats,
+        draining: surroundings.draining,
     };
     (tables, errors)
 }

@@ -2,6 +2,8 @@
 //! what there is to know. Pure but for what [`server`] does with sockets: time comes in, frames go
 //! out through the workers' rings, so a replay and the tests drive it without a thread.
 
+pub mod drain;
+pub mod health;
 pub mod server;
 pub mod show;
 
@@ -81,6 +83,10 @@ pub struct Control {
     port_facts: Option<PortFacts>,
     worker_facts: Option<WorkerFacts>,
     loads: Loads,
+    health: health::Health,
+    drain: Option<drain::Drain>,
+    /// The tables are to be compiled anew though no object has changed.
+    compile_anew: bool,
 }
 
 /// What the devices say of a port besides what the tables know: driver, link, their own counters.
@@ -126,6 +132,8 @@ impl Control {
             default_mtu: config.default_mtu,
             links: Links::new(config.ports.len()),
             stations: Stations::default(),
+            draining: false,
+            ceded: BTreeSet::new(),
         };
         let mut names = Names::new(usize::from(config.workers));
         let (tables, _) = compile(&Config::default(), &surroundings, &mut names);
@@ -156,6 +164,9 @@ impl Control {
             port_facts: None,
             worker_facts: None,
             loads: Loads::default(),
+            health: health::Health::default(),
+            drain: None,
+            compile_anew: false,
         }
     }
 
@@ -193,7 +204,7 @@ impl Control {
     /// switch may have forgotten where we are.
     pub fn set_link(&mut self, port: net::PortId, up: bool, now: Timestamp) {
         self.surroundings.links.set(port, up);
-        if up {
+        if up && self.drain.is_none() {
             for vlan in self
                 .tables()
                 .vlans
@@ -251,6 +262,8 @@ impl Control {
         self.take_events(now);
         self.send_frames(now);
         self.loads.look(&self.workers, now);
+        let generation = self.publisher.newest().generation;
+        self.health.look(&self.workers, generation, now);
         self.retired.retain(|tables| Arc::strong_count(tables) > 1);
         lines
     }
@@ -282,12 +295,12 @@ impl Control {
         let waits = self
             .published_at
             .is_some_and(|at| now.since(at) < self.pause() && now >= at);
-        if !self.hub.dirty() || waits {
+        if !(self.hub.dirty() || self.compile_anew) || waits {
             return Vec::new();
         }
         let changes = self.hub.take_changes();
         self.taken_up += 1;
-        if !changes.objects {
+        if !changes.objects && !std::mem::take(&mut self.compile_anew) {
             return self.hub.republish();
         }
         let begun = Instant::now();
@@ -295,6 +308,9 @@ impl Control {
         self.forget_unused();
         let (tables, errors) = compile(&config, &self.surroundings, &mut self.names);
         hold_back(&config, &errors, &mut states);
+        self.compile_anew = false;
+        let serves = tables.vlans.iter().any(|vlan| !vlan.self_ips.is_empty());
+        self.health.published(serves, now);
         let tables = Arc::new(tables);
         self.resolver.set_vlans(&tables.vlans, &tables.owned, now);
         info!(
@@ -342,6 +358,10 @@ impl Control {
             }
         }
         for conflict in conflicts {
+            if self.drain.is_some() {
+                self.cede(&conflict);
+                continue;
+            }
             warn!(
                 address = %conflict.addr,
                 vlan = self.vlan_name(conflict.vlan),

@@ -196,6 +196,9 @@ impl State {
         layers: &Layers,
         virtual_server: &VirtualServer,
     ) -> Result<Verdict, DropReason> {
+        if tables.draining {
+            return Err(DropReason::Draining);
+        }
         let original = layers.key;
         let pool = tables
             .pools

@@ -111,6 +111,12 @@ pub struct RunArgs {
     #[arg(long, env = "TMM_IDLE", value_name = "HOW", default_value = "adaptive")]
     pub idle: Idle,
 
+    /// How long SIGTERM waits for established flows to end, in seconds; no new ones are taken meanwhile. A
+    /// second SIGTERM, or SIGINT, stops at once; 0 stops at once always
+    #[arg(long, env = "TMM_DRAIN", value_name = "SECONDS", default_value_t = 0,
+        value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub drain: u32,
+
     /// Take in frames for any MAC address
     #[arg(long, env = "TMM_PROMISCUOUS", value_parser = BoolishValueParser::new())]
     pub promiscuous: bool,

@@ -1,6 +1,8 @@
 //! `tmm run`: DPDK, ports, workers and the control thread, from start to clean stop.
 
 pub mod args;
+pub mod capabilities;
+mod drain;
 mod filters;
 mod hints;
 mod idle;
@@ -12,7 +14,7 @@ use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use config::Limits;
@@ -35,6 +37,8 @@ use crate::pipeline::{FlowData, PipelineConfig};
 use crate::steer::Steering;
 use crate::verdict::DropReason;
 use crate::worker::{Shared, Worker};
+
+use drain::Stop;
 
 use args::LogFormat;
 pub use args::RunArgs;
@@ -124,13 +128,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let started = Instant::now();
     check_memory(args.flow_capacity, args.workers)?;
     // Seen from here on, so that a stop during the start is not lost.
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|source| RunError::Io {
-            what: "catch signals",
-            source,
-        })?;
-    }
+    let mut stop = Stop::catch(args.drain)?;
     let seed = random_seed()?;
     let hub = load_config(args)?;
     // Before DPDK: a second tmm is told about the socket without having touched the ports.
@@ -161,7 +159,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
             warn!(object = %state.key.path(), reason = state.reason(), "{}", state.message());
         }
     }
-    let stop_all = Arc::clone(&stop);
+    let stop_all = stop.flag();
     let cpus = team::places(args.cpus.as_ref(), args.workers);
     let sleepers = Sleepers::new(args.workers)?;
     if let Some(server) = &server {
@@ -175,7 +173,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         idle: args.idle,
         sleepers: sleepers.clone(),
         started,
-        stop: Arc::clone(&stop),
+        stop: stop.flag(),
         cpus: cpus.clone(),
     };
     let members = members(args, seed, &steering, &control, &ports, queues);
@@ -202,7 +200,14 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         after_ms = started.elapsed().as_millis(),
         "tmm is ready"
     );
-    control_loop(&mut control, server.as_mut(), &ports, &terms, &team);
+    control_loop(
+        &mut control,
+        server.as_mut(),
+        &ports,
+        &terms,
+        &mut stop,
+        &team,
+    );
     info!("stopping");
     // One that ended by itself takes the others along.
     stop_all.store(true, Ordering::Relaxed);
@@ -225,12 +230,13 @@ fn control_loop(
     mut server: Option<&mut Server>,
     ports: &RefCell<Ports>,
     terms: &Terms,
+    stop: &mut Stop,
     team: &Team,
 ) {
     let (started, sleepers) = (terms.started, &terms.sleepers);
     let workers: Vec<Shared> = control.workers().to_vec();
     let mut links_seen: Option<Instant> = None;
-    while !terms.stop.load(Ordering::Relaxed) {
+    while !stop.is_due(control, clock(started)) {
         if team.is_short() {
             return;
         }

@@ -44,6 +44,10 @@ pub const TABLES: &[(&str, &str)] = &[
         "what was done to find neighbours and to announce addresses",
     ),
     ("config", "objects and how far each has come"),
+    (
+        "health",
+        "whether workers turn (live) and this replica forwards (ready)",
+    ),
 ];
 
 /// What a request for a table needs.
@@ -84,6 +88,7 @@ impl Control {
             "workers" => self.show_workers(),
             "resolver" => self.show_resolver(),
             "config" => self.show_config(),
+            "health" => self.show_health(now),
             other => {
                 let names: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
                 let message = format!("no table \"{other}\"; there are {}", names.join(", "));
