@@ -25,6 +25,7 @@ fn every_table_is_rendered_for_people() {
         "drops",
         "workers",
         "config",
+        "health",
         "tunnels",
     ] {
         all.push_str(&format!(

@@ -211,6 +211,11 @@ fn rows(table: &str) -> Option<Vec<Map<String, Value>>> {
             {"kind": "F5SPKIngressTCP", "namespace": "shop", "name": "web", "generation": 1, "state": "Pending",
              "reason": "ServiceNotFound", "message": "Service \"shop/web\" not found"},
         ]),
+        "health" => json!([
+            {"probe": "live", "check": "worker 0", "ok": true, "reason": "Turning", "message": "turns"},
+            {"probe": "ready", "check": "vlan external", "ok": true, "reason": "Serving", "message": "has a self IP of ours and a link"},
+            {"probe": "ready", "check": "vlan internal", "ok": false, "reason": "LinkDown", "message": "no link on 1.2"},
+        ]),
         // A table of a later release, with a value that would speak to the terminal.
         "tunnels" => json!([
             {"name": "blue\u{1b}[2J\n", "rxBytes": 4096, "someThing": {"idleSeconds": 61, "ok": true}, "list": [1, 2]},

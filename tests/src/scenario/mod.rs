@@ -28,7 +28,8 @@
 //! | `gone NAME` | no longer does |
 //! | `txroom PORT N` | the port takes N more frames; `txroom PORT` any number |
 //! | `link PORT up`, `link PORT down` | what the device says of its link |
-//! | `flows`, `neighbors`, `states` | shows the flow table, the neighbours, how far objects have come |
+//! | `drain 30s`, `drained` | tmm is to stop when its flows have ended; how far that is |
+//! | `flows`, `neighbors`, `states`, `health` | shows the flow table, the neighbours, how far objects have come, what probes are told |
 //!
 //! Frames have one notation in both directions: port, tags (`-` none, `100`, `s300.100` in a service
 //! tag, `~100` taken out by the device), stations, packet.

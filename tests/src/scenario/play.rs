@@ -140,6 +140,21 @@ impl<'a> Stage<'a> {
             "flows" => self.show_flows(),
             "neighbors" => self.show("neighbors", &["vlan", "address", "mac", "state"])?,
             "states" => self.show_states(),
+            "health" => self.show("health", &["probe", "check", "ok", "reason", "message"])?,
+            "drain" => {
+                let limit = seconds(rest).ok_or("drain 30s")?;
+                let now = self.now;
+                self.rig().control_mut().start_drain(limit, now);
+                self.settle(None);
+            }
+            "drained" => {
+                let now = self.now;
+                // Asked twice: the first question has the workers count.
+                self.rig().control_mut().drained(now);
+                self.settle(None);
+                let drained = self.rig().control_mut().drained(now);
+                self.out.push(format!("  {drained:?}"));
+            }
             other => return Err(format!("no command is called {other}")),
         }
         self.count();
@@ -328,11 +343,7 @@ impl<'a> Stage<'a> {
     }
 
     fn wait(&mut self, text: &str) -> Result<()> {
-        let seconds: f64 = text
-            .strip_suffix('s')
-            .and_then(|text| text.parse().ok())
-            .ok_or("wait 1.5s")?;
-        let end = self.now + Duration::from_secs_f64(seconds);
+        let end = self.now + seconds(text).ok_or("wait 1.5s")?;
         while self.now < end {
             // A second at most: not everything that happens by itself is announced.
             let due = self.rig().next_deadline().unwrap_or(end);
@@ -447,6 +458,11 @@ impl Station {
         }
         Some(wire::advertisement(target, asks, self.mac))
     }
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn describe(verdict: &Verdict) -> String {
