@@ -114,7 +114,7 @@ impl Control {
         let due = drain
             .counted_at
             .is_none_or(|at| now.since(at) >= COUNT_INTERVAL);
-        if workers_follow && due {
+        if workers_follow && due && drain.count.is_none() {
             drain.counted_at = Some(now);
             let (sender, answers) = bounded(self.workers.len());
             let asked = self.workers.iter().map(|worker| {
