@@ -1,4 +1,4 @@
-//! By which port a frame of a VLAN leaves: its only one, one link of a LAG, or the one behind which
+//! By which port a frame of a VLAN leaves: its only one, one link of a LAG, or one in the segment where
 //! its station was heard.
 
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use config::TrunkHash;
 use net::{FlowKey, MacAddr, PortId, VlanIndex};
+use vlan::segment::choose;
 
 /// Whether the link of each port is up: written by the control thread, read by workers.
 #[derive(Debug, Clone)]
@@ -34,14 +35,15 @@ impl Links {
 }
 
 /// How the ports of a VLAN belong together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Egress {
     /// One port.
     Single(PortId),
     /// One link made of several ports: flows are spread over those that are up.
     Lag(Vec<PortId>, TrunkHash),
-    /// Several links of one broadcast domain: each station is behind one of them.
-    Segments(Vec<PortId>),
+    /// Several links of one broadcast domain: each station is behind one of them, or behind several
+    /// that are in one segment.
+    Segments(Segments),
 }
 
 impl Egress {
@@ -51,26 +53,27 @@ impl Egress {
             ([], _) => None,
             ([port], _) => Some(Self::Single(*port)),
             (ports, true) => Some(Self::Lag(ports.to_vec(), hash)),
-            (ports, false) => Some(Self::Segments(ports.to_vec())),
+            (ports, false) => Some(Self::Segments(Segments::new(ports))),
         }
     }
 
     /// The port for a frame to the station `mac`, of a flow with the hash that `flow` works out;
     /// `None` if no link is up. A single port is used whatever its link says: some devices cannot tell.
+    /// Of several ports in one segment, it is one by which the worker sends itself, as `own` says.
     #[inline]
     pub fn port(
         &self,
         vlan: VlanIndex,
         mac: MacAddr,
         flow: impl FnOnce() -> u64,
-        links: &Links,
-        stations: &Stations,
+        own: &Own,
+        (links, stations): (&Links, &Stations),
     ) -> Option<PortId> {
         match self {
             Self::Single(port) => Some(*port),
             Self::Lag(ports, hash) => {
                 let hash = match hash {
-                    // All frames of a VLAN have one source MAC.
+                    // All frames of a LAG have one source MAC.
                     TrunkHash::DstMac | TrunkHash::SrcDstMac => mix(mac.to_u64()),
                     TrunkHash::SrcDstIpport => flow(),
                 };
@@ -79,15 +82,20 @@ impl Egress {
                 let at = usize::try_from(hash.checked_rem(count)?).unwrap_or(0);
                 up().nth(at).copied()
             }
-            Self::Segments(ports) => stations
-                .port(vlan, mac)
-                .filter(|port| ports.contains(port) && links.is_up(*port))
-                .or_else(|| ports.iter().copied().find(|port| links.is_up(*port))),
+            Self::Segments(segments) => {
+                let at = stations
+                    .port(vlan, mac)
+                    .and_then(|port| segments.position(port))
+                    .filter(|at| segments.is_up(*at, links))
+                    .or_else(|| (0..segments.ports.len()).find(|at| segments.is_up(*at, links)));
+                segments.pick(at?, own, links, flow)
+            }
         }
     }
 
-    /// The ports for a frame to everybody: a LAG is one link, separate links all get it.
-    pub fn flood(&self, links: &Links) -> Vec<PortId> {
+    /// The ports for a frame to everybody: a LAG is one link, separate segments all get it. Of the ports in
+    /// one segment, the one that `spread` means sends it; all of them without.
+    pub fn flood(&self, links: &Links, spread: Option<u64>) -> Vec<PortId> {
         match self {
             Self::Single(port) => vec![*port],
             Self::Lag(ports, _) => ports
@@ -96,20 +104,216 @@ impl Egress {
                 .filter(|port| links.is_up(*port))
                 .take(1)
                 .collect(),
-            Self::Segments(ports) => ports
-                .iter()
-                .copied()
-                .filter(|port| links.is_up(*port))
-                .collect(),
+            Self::Segments(segments) => {
+                let all = segments.ports.iter().enumerate();
+                all.filter(|(at, port)| {
+                    links.is_up(**port)
+                        && spread.is_none_or(|spread| {
+                            segments.chosen(*at, spread, links) == Some(**port)
+                        })
+                })
+                .map(|(_, port)| *port)
+                .collect()
+            }
         }
     }
+}
+
+/// By which ports a worker sends itself; frames for others it hands over.
+#[derive(Debug, Clone, Default)]
+pub struct Own(Vec<bool>);
+
+impl Own {
+    /// By port, whether it does.
+    pub fn new(own: impl IntoIterator<Item = bool>) -> Self {
+        Self(own.into_iter().collect())
+    }
+
+    /// Whether it does; a worker that was told nothing sends by all ports.
+    #[inline]
+    pub fn has(&self, port: PortId) -> bool {
+        self.0.get(usize::from(port.0)).is_none_or(|own| *own)
+    }
+}
+
+/// The ports of a VLAN that each speak with their own MAC address, and which of them are in one
+/// segment: what the control thread finds out, workers read.
+#[derive(Debug)]
+pub struct Segments {
+    ports: Vec<PortId>,
+    /// By position, the positions in the same segment as a mask, itself among them; of a position
+    /// beyond the mask nothing is known, and it is alone.
+    together: Box<[AtomicU64]>,
+}
+
+impl Segments {
+    fn new(ports: &[PortId]) -> Self {
+        Self {
+            ports: ports.to_vec(),
+            together: (0..ports.len()).map(|at| AtomicU64::new(bit(at))).collect(),
+        }
+    }
+
+    /// Takes what was found out; see [`vlan::segment::Segments::together`].
+    pub fn set(&self, together: &[u64]) {
+        for (cell, mask) in self.together.iter().zip(together) {
+            cell.store(*mask, Relaxed);
+        }
+    }
+
+    /// The ports of each segment, in attachment order.
+    pub fn list(&self) -> Vec<Vec<PortId>> {
+        let leads = (0..self.ports.len()).filter(|at| self.leader(*at) == *at);
+        leads
+            .map(|leader| {
+                let all = self.ports.iter().enumerate();
+                all.filter(|(at, _)| self.leader(*at) == leader)
+                    .map(|(_, port)| *port)
+                    .collect()
+            })
+            .collect()
+    }
+
+    #[inline]
+    fn position(&self, port: PortId) -> Option<usize> {
+        self.ports.iter().position(|own| *own == port)
+    }
+
+    #[inline]
+    fn mask(&self, at: usize) -> u64 {
+        self.together.get(at).map_or(0, |mask| mask.load(Relaxed))
+    }
+
+    /// The first position in a segment.
+    #[inline]
+    fn leader(&self, at: usize) -> usize {
+        match self.mask(at) {
+            0 => at,
+            mask => lowest(mask),
+        }
+    }
+
+    /// Whether the segment of a position can be sent to.
+    #[inline]
+    fn is_up(&self, at: usize, links: &Links) -> bool {
+        self.up(at, links) != 0 || self.ports.get(at).is_some_and(|port| links.is_up(*port))
+    }
+
+    /// The positions in the segment of `at` whose links are up.
+    #[inline]
+    fn up(&self, at: usize, links: &Links) -> u64 {
+        let mut up = 0;
+        for at in positions(self.mask(at)) {
+            if self.ports.get(at).is_some_and(|port| links.is_up(*port)) {
+                up |= bit(at);
+            }
+        }
+        up
+    }
+
+    /// One of the ports in the segment of `at`: one the worker sends by itself, if there is one, and of
+    /// several always the same for a flow.
+    #[inline]
+    fn pick(
+        &self,
+        at: usize,
+        own: &Own,
+        links: &Links,
+        flow: impl FnOnce() -> u64,
+    ) -> Option<PortId> {
+        let among = self.up(at, links);
+        let mut mine = 0;
+        for at in positions(among) {
+            if self.ports.get(at).is_some_and(|port| own.has(*port)) {
+                mine |= bit(at);
+            }
+        }
+        let among = if mine == 0 { among } else { mine };
+        let at = match among.count_ones() {
+            // Not grouped.
+            0 => at,
+            1 => lowest(among),
+            count => {
+                let nth = usize::try_from(flow().checked_rem(u64::from(count))?).ok()?;
+                positions(among).nth(nth)?
+            }
+        };
+        self.ports.get(at).copied()
+    }
+
+    /// The port in the segment of position `at` that `spread` means.
+    fn chosen(&self, at: usize, spread: u64, links: &Links) -> Option<PortId> {
+        let among = self.up(at, links);
+        let nth = choose(spread, usize::try_from(among.count_ones()).ok()?);
+        let chosen = nth.and_then(|nth| positions(among).nth(nth));
+        self.ports.get(chosen.unwrap_or(at)).copied()
+    }
+
+    /// The port that answers what was asked at `port`, as `spread` says.
+    pub fn answerer(&self, port: PortId, spread: u64, links: &Links) -> PortId {
+        let chosen = self
+            .position(port)
+            .and_then(|at| self.chosen(at, spread, links));
+        chosen.unwrap_or(port)
+    }
+
+    /// The port by which the worker sends an answer to what came in at `port`: that one, or another in
+    /// its segment if it does not send by it itself.
+    pub fn back(&self, port: PortId, own: &Own, links: &Links) -> PortId {
+        if own.has(port) {
+            return port;
+        }
+        let among = self.position(port).map_or(0, |at| self.up(at, links));
+        let mut near = positions(among).filter_map(|at| self.ports.get(at));
+        near.find(|port| own.has(**port)).copied().unwrap_or(port)
+    }
+
+    /// Whether a frame to the MAC address of port `other` that came in at `port` is the double of one
+    /// that comes in there.
+    pub fn doubles(&self, port: PortId, other: PortId, links: &Links) -> bool {
+        let pair = self.position(port).zip(self.position(other));
+        port != other && pair.is_some_and(|(at, other)| self.up(at, links) & bit(other) != 0)
+    }
+
+    /// The port that stands for the segment of `port`: where its stations are.
+    #[inline]
+    pub fn place(&self, port: PortId) -> PortId {
+        let at = self.position(port).map(|at| self.leader(at));
+        at.and_then(|at| self.ports.get(at))
+            .copied()
+            .unwrap_or(port)
+    }
+}
+
+#[inline]
+fn bit(at: usize) -> u64 {
+    let at = u32::try_from(at).unwrap_or(u32::MAX);
+    1u64.checked_shl(at).unwrap_or(0)
+}
+
+#[inline]
+fn lowest(mask: u64) -> usize {
+    usize::try_from(mask.trailing_zeros()).unwrap_or(0)
+}
+
+/// The positions of a mask, in order.
+#[inline]
+fn positions(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        (mask != 0).then(|| {
+            let at = lowest(mask);
+            mask &= mask - 1;
+            at
+        })
+    })
 }
 
 /// Sets of the station table, and slots of a set.
 const SETS: usize = 1024;
 const WAYS: usize = 4;
 
-/// Behind which port a station was last heard, learned from source MAC addresses as a switch does.
+/// Behind which port a station was last heard, learned from source MAC addresses as a switch does; of
+/// the ports in one segment, the first stands for all.
 /// Only VLANs with several links use it. Workers write it, and only when something is new; a
 /// station that fell out of its set is sent to by the first link until it is heard again.
 #[derive(Debug, Clone)]
@@ -202,7 +406,7 @@ mod tests {
         let (links, stations) = (Links::new(2), Stations::default());
         let (vlan, ports) = (VlanIndex(3), [PortId(0), PortId(1)]);
         let egress = Egress::new(&ports, false, TrunkHash::default()).unwrap();
-        let to = |n| egress.port(vlan, mac(n), || 0, &links, &stations);
+        let to = |n| egress.port(vlan, mac(n), || 0, &Own::default(), (&links, &stations));
         assert_eq!(to(1), Some(PortId(0)), "unknown: the first link");
         stations.heard(vlan, mac(1), PortId(1));
         assert_eq!(to(1), Some(PortId(1)));
@@ -212,7 +416,7 @@ mod tests {
         assert_eq!(to(1), Some(PortId(0)), "it moved");
         links.set(PortId(0), false);
         assert_eq!(to(1), Some(PortId(1)), "its link is down");
-        assert_eq!(egress.flood(&links), [PortId(1)]);
+        assert_eq!(egress.flood(&links, None), [PortId(1)]);
         links.set(PortId(1), false);
         assert_eq!(to(1), None);
     }
@@ -224,7 +428,13 @@ mod tests {
         let egress = Egress::new(&ports, true, TrunkHash::SrcDstIpport).unwrap();
         let to = |hash| {
             egress
-                .port(VlanIndex(0), mac(1), || hash, &links, &stations)
+                .port(
+                    VlanIndex(0),
+                    mac(1),
+                    || hash,
+                    &Own::default(),
+                    (&links, &stations),
+                )
                 .unwrap()
         };
         let mut seen: Vec<PortId> = (0..30).map(to).collect();
@@ -232,7 +442,7 @@ mod tests {
         seen.dedup();
         assert_eq!(seen, ports);
         assert_eq!(to(7), to(7), "a flow stays on its link");
-        assert_eq!(egress.flood(&links).len(), 1, "a LAG is one link");
+        assert_eq!(egress.flood(&links, None).len(), 1, "a LAG is one link");
         links.set(PortId(1), false);
         assert!((0..30).map(to).all(|port| port != PortId(1)));
     }
@@ -243,7 +453,13 @@ mod tests {
         let egress = Egress::new(&[PortId(0), PortId(1)], true, TrunkHash::DstMac).unwrap();
         let to = |n, hash| {
             egress
-                .port(VlanIndex(0), mac(n), || hash, &links, &stations)
+                .port(
+                    VlanIndex(0),
+                    mac(n),
+                    || hash,
+                    &Own::default(),
+                    (&links, &stations),
+                )
                 .unwrap()
         };
         assert!((0..20).all(|hash| to(1, hash) == to(1, 0)));

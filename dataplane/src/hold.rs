@@ -7,6 +7,7 @@ use std::time::Duration;
 use net::{PortId, Timestamp};
 use vlan::neighbor::{Neighbors, Resolution};
 
+use crate::egress::Own;
 use crate::port::Frame;
 use crate::tables::Tables;
 use crate::verdict::{DropReason, FlowStep, Held};
@@ -67,13 +68,14 @@ impl<F: Frame> HoldQueue<F> {
         true
     }
 
-    /// The next frame whose wait is over, in order; `at` is where to go on looking, 0 at first.
+    /// The next frame whose wait is over, in order; `at` is where to go on looking, 0 at first. `own`: by
+    /// which ports the worker sends itself.
     pub fn release(
         &mut self,
         at: &mut usize,
         now: Timestamp,
         neighbors: &Neighbors,
-        tables: &Tables,
+        (tables, own): (&Tables, &Own),
     ) -> Option<Released<F>> {
         while let Some(waiting) = self.0.get_mut(*at) {
             let held = &mut waiting.held;
@@ -96,7 +98,8 @@ impl<F: Frame> HoldQueue<F> {
                 }
             };
             let mut over = self.0.remove(*at)?;
-            let sent = outcome.and_then(|mac| address(&mut over.frame, &over.held, mac, tables));
+            let sent =
+                outcome.and_then(|mac| address(&mut over.frame, &over.held, mac, (tables, own)));
             return Some(match sent {
                 Ok(port) => Released::Send(over.frame, port, over.step),
                 Err(reason) => Released::Drop(reason),
@@ -112,11 +115,11 @@ fn address<F: Frame>(
     frame: &mut F,
     held: &Held,
     mac: net::MacAddr,
-    tables: &Tables,
+    (tables, own): (&Tables, &Own),
 ) -> Result<PortId, DropReason> {
     let vlan = tables.vlans.get(held.vlan).ok_or(DropReason::NoRoute)?;
     let port = tables
-        .egress_port(held.vlan, mac, || held.flow_hash)
+        .egress_port(held.vlan, mac, own, || held.flow_hash)
         .ok_or(DropReason::PortDown)?;
     let mut packet = frame.packet();
     if packet.len().saturating_sub(usize::from(held.l3)) > usize::from(vlan.mtu) {

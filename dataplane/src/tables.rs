@@ -11,7 +11,7 @@ use net::{Addr, Encap, EthernetHeader, MacAddr, PortId, VlanIndex};
 use vlan::Vlan;
 
 use crate::counters::ServiceStats;
-use crate::egress::{Egress, Links, Stations};
+use crate::egress::{Egress, Links, Own, Segments, Stations};
 use crate::routes::Routes;
 use crate::steer::Spread;
 
@@ -170,39 +170,36 @@ impl Tables {
     }
 
     /// The port for a frame of a VLAN to the station `mac`, of a flow with the hash that `flow`
-    /// works out (it is asked for only where flows are spread over links).
+    /// works out (it is asked for only where flows are spread over links), from a worker that sends by
+    /// its `own` ports.
     #[inline]
     pub fn egress_port(
         &self,
         vlan: VlanIndex,
         mac: MacAddr,
+        own: &Own,
         flow: impl FnOnce() -> u64,
     ) -> Option<PortId> {
         let egress = self.egress.get(usize::from(vlan.0))?.as_ref()?;
-        egress.port(vlan, mac, flow, &self.links, &self.stations)
+        egress.port(vlan, mac, flow, own, (&self.links, &self.stations))
     }
 
-    /// The ports for a frame of a VLAN to everybody.
-    pub fn flood_ports(&self, vlan: VlanIndex) -> Vec<PortId> {
+    /// The ports for a frame of a VLAN to everybody; of those in one segment, the one that `spread` means,
+    /// or all.
+    pub fn flood_ports(&self, vlan: VlanIndex, spread: Option<u64>) -> Vec<PortId> {
         let egress = self
             .egress
             .get(usize::from(vlan.0))
             .and_then(Option::as_ref);
-        egress.map_or_else(Vec::new, |egress| egress.flood(&self.links))
+        egress.map_or_else(Vec::new, |egress| egress.flood(&self.links, spread))
     }
 
-    /// Whether it matters where the stations of a VLAN are.
+    /// The ports of a VLAN, where each speaks with its own MAC address.
     #[inline]
-    pub fn learns(&self, vlan: VlanIndex) -> bool {
-        let egress = self.egress.get(usize::from(vlan.0));
-        matches!(egress, Some(Some(Egress::Segments(_))))
-    }
-
-    /// Learns where a station is, if its VLAN has several links.
-    #[inline]
-    pub fn heard(&self, vlan: VlanIndex, mac: MacAddr, port: PortId) {
-        if self.learns(vlan) {
-            self.stations.heard(vlan, mac, port);
+    pub fn segments(&self, vlan: VlanIndex) -> Option<&Segments> {
+        match self.egress.get(usize::from(vlan.0)) {
+            Some(Some(Egress::Segments(segments))) => Some(segments),
+            _ => None,
         }
     }
 

@@ -11,6 +11,7 @@ use vlan::neighbor::Neighbors;
 
 use crate::command::{Command, DumpStep, FlowDump};
 use crate::counters::WorkerCounters;
+use crate::egress::Own;
 use crate::handoff::{Crew, Handed};
 use crate::hold::{HoldQueue, Released};
 use crate::pipeline::{Pipeline, PipelineConfig};
@@ -92,7 +93,9 @@ impl<P: Port> Worker<P> {
     /// Makes it one of several workers, with which it shares the flows.
     #[must_use]
     pub fn with_crew(mut self, crew: Crew<P::Frame>) -> Self {
-        self.pipeline.join(Arc::clone(crew.steering()));
+        let ports = (0..self.ports.len()).map(|port| PortId(u8::try_from(port).unwrap_or(u8::MAX)));
+        let own = Own::new(ports.map(|port| crew.sender(port) == crew.me()));
+        self.pipeline.join(Arc::clone(crew.steering()), own);
         self.crew = Some(crew);
         self
     }
@@ -436,9 +439,9 @@ impl<P: Port> Worker<P> {
     fn release(&mut self, now: Timestamp) -> usize {
         let (mut moved, mut at) = (0, 0);
         loop {
-            let tables = self.pipeline.tables();
+            let ways = (&**self.pipeline.tables(), self.pipeline.own());
             let neighbors = &self.shared.neighbors;
-            let Some(released) = self.waiting.release(&mut at, now, neighbors, tables) else {
+            let Some(released) = self.waiting.release(&mut at, now, neighbors, ways) else {
                 return moved;
             };
             moved += 1;

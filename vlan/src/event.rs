@@ -1,6 +1,6 @@
 //! What workers tell the control thread about neighbours.
 
-use net::{Addr, MacAddr, VlanIndex};
+use net::{Addr, MacAddr, PortId, VlanIndex};
 
 /// How a neighbour's MAC address came to be known: what decides how far it is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +58,17 @@ pub enum Event {
         vlan: VlanIndex,
         /// The group; `None` asks for all.
         group: Option<Addr>,
+    },
+    /// A frame says that it is a probe of a port of ours that was heard at another.
+    Probed {
+        /// Where.
+        vlan: VlanIndex,
+        /// The port that heard it.
+        at: PortId,
+        /// The MAC address it came from.
+        from: MacAddr,
+        /// The number by which it is known to be ours.
+        nonce: u64,
     },
     /// Another station uses an address of ours (RFC 5227 section 2.4, RFC 4862 section 5.4).
     Conflict {

@@ -8,6 +8,8 @@ use net::checksum::pseudo_header;
 use net::header::{Arp, Ipv6, ethertype, view_mut};
 use net::{Encap, IpProto, MacAddr, Packet, RxMeta};
 
+use crate::segment::{PROBE_ETHERTYPE, nonce};
+
 /// A frame of our own: Ethernet header with tags and all.
 pub type Frame = ArrayVec<u8, MAX_FRAME>;
 
@@ -97,12 +99,19 @@ pub(crate) struct ReportFields {
     pub(crate) group: Ipv6Addr,
 }
 
+/// What the probes of our ports begin with.
+pub(crate) const PROBE_MAGIC: [u8; 4] = *b"tmmP";
+
 /// A network layer to be written, but for our MAC address: that is the one of the port it leaves by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Body {
     Arp(ArpFields),
     Nd(NdFields),
     Report(ReportFields),
+    /// By which our ports find out who else of them is in their segment.
+    Probe {
+        seed: u64,
+    },
 }
 
 impl Body {
@@ -110,6 +119,7 @@ impl Body {
         match self {
             Self::Arp(_) => ethertype::ARP,
             Self::Nd(_) | Self::Report(_) => ethertype::IPV6,
+            Self::Probe { .. } => PROBE_ETHERTYPE,
         }
     }
 
@@ -119,6 +129,7 @@ impl Body {
             Self::Arp(_) => 28,
             Self::Nd(_) => 40 + ND_OPTIONS + 8,
             Self::Report(_) => 40 + 8 + 28,
+            Self::Probe { .. } => 12,
         }
     }
 
@@ -165,6 +176,11 @@ impl Body {
                 message[8..12].copy_from_slice(&[fields.record, 0, 0, 0]);
                 message[12..].copy_from_slice(&fields.group.octets());
                 fill_checksum(message, fields.src, ALL_MLDV2)?;
+            }
+            Self::Probe { seed } => {
+                l3.get_mut(..4)?.copy_from_slice(&PROBE_MAGIC);
+                let nonce = nonce(*seed, ours);
+                l3.get_mut(4..12)?.copy_from_slice(&nonce.to_be_bytes());
             }
         }
         Some(())

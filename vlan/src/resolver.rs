@@ -108,7 +108,7 @@ pub struct Emit {
     /// The VLAN it belongs to.
     pub vlan: VlanIndex,
     /// Of ports in one segment, which of them sends it, as a number for
-    /// [`choose`](crate::segment::choose); `None`: all of them do.
+    /// [`choose`](crate::segment::choose); `None`: all of them send it.
     pub spread: Option<u64>,
     encap: Encap,
     to: MacAddr,
@@ -333,6 +333,8 @@ impl Resolver {
             Event::Queried { vlan, group } => {
                 self.announcements.queried(&self.shared, vlan, group, now);
             }
+            // Of our own ports, not of neighbours.
+            Event::Probed { .. } => {}
             Event::Conflict { vlan, addr, mac } => {
                 let conflict = self.conflicts.seen(&mut self.shared, vlan, addr, mac, now);
                 if conflict.is_some() && self.defends {

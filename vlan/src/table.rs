@@ -130,12 +130,15 @@ impl Vlan {
         if self.macs.is_empty() {
             return self.mac;
         }
-        let pairs = self.ports.iter().zip(&self.macs);
-        pairs
-            .filter(|(own, _)| **own == port)
-            .map(|(_, mac)| *mac)
-            .next()
-            .unwrap_or(self.mac)
+        let mut pairs = self.ports.iter().zip(&self.macs);
+        let own = pairs.find(|(own, _)| **own == port);
+        own.map_or(self.mac, |(_, mac)| *mac)
+    }
+
+    /// The port with this MAC address, where each has its own.
+    pub fn port_of(&self, mac: MacAddr) -> Option<PortId> {
+        let mut pairs = self.ports.iter().zip(&self.macs);
+        pairs.find(|(_, own)| **own == mac).map(|(port, _)| *port)
     }
 
     /// Whether it is a MAC address of ours, on whichever of its ports.

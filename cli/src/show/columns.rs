@@ -146,6 +146,7 @@ pub const TABLES: &[Known] = &[
             text("mac", "MAC"),
             text("mtu", "MTU"),
             text("internal", "INTERNAL"),
+            wide(text("segments", "SEGMENTS")),
             wide(text("autoLasthop", "AUTO-LASTHOP")),
         ],
     },

@@ -14,10 +14,12 @@ use std::time::{Duration, Instant};
 use config::watch::Hub;
 use config::{Config, ObjectKey, ObjectState, ReasonCode};
 use crossbeam::queue::ArrayQueue;
-use net::Timestamp;
+use net::{Timestamp, VlanIndex};
 use tracing::{info, warn};
+use vlan::Event;
 use vlan::neighbor::Neighbors;
 use vlan::resolver::{Resolver, ResolverConfig};
+use vlan::segment::Segments;
 
 use crate::command::Command;
 use crate::compile::{CompileError, Names, Surroundings, compile};
@@ -67,6 +69,8 @@ pub struct Control {
     /// Tables that a worker may still use; freed here, never by a worker.
     retired: Vec<Arc<Tables>>,
     resolver: Resolver,
+    /// Which ports are in one segment.
+    segments: Segments,
     workers: Vec<Shared>,
     config: Arc<Config>,
     published_at: Option<Timestamp>,
@@ -152,6 +156,7 @@ impl Control {
             publisher,
             retired: Vec::new(),
             resolver,
+            segments: Segments::new(config.resolver.seed),
             workers,
             config: Arc::new(Config::default()),
             published_at: None,
@@ -204,6 +209,8 @@ impl Control {
     /// switch may have forgotten where we are.
     pub fn set_link(&mut self, port: net::PortId, up: bool, now: Timestamp) {
         self.surroundings.links.set(port, up);
+        let affected = self.segments.link_changed(port, now);
+        self.tell_together(&affected);
         if up && self.drain.is_none() {
             for vlan in self
                 .tables()
@@ -260,6 +267,8 @@ impl Control {
     pub fn poll(&mut self, now: Timestamp) -> Vec<(u64, String)> {
         let lines = self.take_configuration(now);
         self.take_events(now);
+        let over = self.segments.expire(now);
+        self.tell_together(&over);
         self.send_frames(now);
         self.loads.look(&self.workers, now);
         let generation = self.publisher.newest().generation;
@@ -274,7 +283,8 @@ impl Control {
             .hub
             .dirty()
             .then(|| self.published_at.unwrap_or_default() + self.pause());
-        [batch, self.resolver.next_deadline()]
+        let (resolver, segments) = (&self.resolver, &self.segments);
+        [batch, resolver.next_deadline(), segments.next_deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -313,6 +323,13 @@ impl Control {
         self.health.published(serves, now);
         let tables = Arc::new(tables);
         self.resolver.set_vlans(&tables.vlans, &tables.owned, now);
+        self.segments.set_vlans(&tables.vlans, now);
+        for vlan in &tables.vlans {
+            let together = self.segments.together(vlan.index);
+            if let (Some(segments), Some(together)) = (tables.segments(vlan.index), together) {
+                segments.set(&together);
+            }
+        }
         info!(
             generation = tables.generation,
             vlans = tables.vlans.len(),
@@ -349,14 +366,28 @@ impl Control {
 
     fn take_events(&mut self, now: Timestamp) {
         let mut conflicts = Vec::new();
+        let mut news = BTreeSet::new();
         for worker in &self.workers {
             for _ in 0..EVENT_BUDGET {
                 let Some(event) = worker.events.pop() else {
                     break;
                 };
-                conflicts.extend(self.resolver.on_event(event, now));
+                match event {
+                    Event::Probed {
+                        vlan,
+                        at,
+                        from,
+                        nonce,
+                    } => {
+                        if self.segments.heard(vlan, at, from, nonce, now) {
+                            news.insert(vlan);
+                        }
+                    }
+                    other => conflicts.extend(self.resolver.on_event(other, now)),
+                }
             }
         }
+        self.tell_together(&Vec::from_iter(news));
         for conflict in conflicts {
             if self.drain.is_some() {
                 self.cede(&conflict);
@@ -369,6 +400,30 @@ impl Control {
                 times_heard = conflict.count,
                 "another station uses an address of ours; it is defended"
             );
+        }
+    }
+
+    /// Has the workers know which ports of these VLANs are in one segment.
+    fn tell_together(&self, vlans: &[VlanIndex]) {
+        let tables = self.publisher.newest();
+        for index in vlans {
+            let (Some(segments), Some(together), Some(vlan)) = (
+                tables.segments(*index),
+                self.segments.together(*index),
+                tables.vlans.get(*index),
+            ) else {
+                continue;
+            };
+            let before = segments.list();
+            segments.set(&together);
+            let after = segments.list();
+            if after != before {
+                info!(
+                    vlan = %vlan.name,
+                    segments = %show::segments_of(segments).join(" | "),
+                    "ports that are in one segment: neighbours are spread over them"
+                );
+            }
         }
     }
 
@@ -385,13 +440,14 @@ impl Control {
                 self.sendings_delayed += 1;
                 break;
             }
-            let Some(emit) = self.resolver.poll(now) else {
+            let emit = self.resolver.poll(now);
+            let Some(emit) = emit.or_else(|| self.segments.poll(now)) else {
                 break;
             };
             let Some(vlan) = tables.vlans.get(emit.vlan) else {
                 continue;
             };
-            for port in tables.flood_ports(emit.vlan) {
+            for port in tables.flood_ports(emit.vlan, emit.spread) {
                 // Each port says its own MAC address.
                 let Some(frame) = emit.frame(vlan.mac_of(port)) else {
                     continue;

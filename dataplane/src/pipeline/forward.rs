@@ -8,7 +8,6 @@ use vlan::Owner;
 use vlan::Vlan;
 use vlan::neighbor::Resolution;
 
-use super::local::reset;
 use super::{Arrival, FlowData, Leg, NextHop, State, tcp_segment};
 use crate::egress::flow_hash;
 use crate::tables::Tables;
@@ -49,7 +48,7 @@ impl State {
                 Fate::Reset => {
                     self.end_flow(tables, id, EndReason::Removed);
                     if layers.key.proto == IpProto::TCP {
-                        return reset(arrival, packet, layers, Answer::ResetFlowGone);
+                        return self.reset(tables, arrival, packet, layers, Answer::ResetFlowGone);
                     }
                     return Verdict::Drop(DropReason::FlowGone);
                 }
@@ -212,7 +211,7 @@ impl State {
         let way = match exit.single {
             Some(port) => Some((port, &exit.headers)),
             None => tables
-                .egress_port(leg.vlan(), mac, || flow_hash(&layers.key))
+                .egress_port(leg.vlan(), mac, &self.own, || flow_hash(&layers.key))
                 .map(|port| (port, exit.headers_of(port))),
         };
         let Some((port, headers)) = way else {

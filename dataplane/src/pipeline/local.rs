@@ -1,8 +1,9 @@
 //! Frames for ourselves: ARP, neighbour discovery, echo, and services of self IPs.
 
 use net::header::tcp_flags;
-use net::{IpProto, Layers, Packet};
+use net::{IpProto, Layers, Packet, PortId};
 use vlan::answer::{self, Ignored, Outcome};
+use vlan::segment;
 
 use super::{Arrival, State};
 use crate::tables::Tables;
@@ -16,10 +17,13 @@ impl State {
         packet: &mut Packet<'_>,
         layers: &Layers,
     ) -> Verdict {
-        let outcome =
-            answer::handle_arp(packet, layers, arrival.vlan, arrival.ours(), &tables.owned);
+        let Some(port) = Self::speaker(tables, arrival, packet, layers) else {
+            return Verdict::Consumed;
+        };
+        let ours = arrival.vlan.mac_of(port);
+        let outcome = answer::handle_arp(packet, layers, arrival.vlan, ours, &tables.owned);
         self.told(
-            arrival,
+            port,
             outcome,
             Answer::Arp,
             DropReason::BadArp,
@@ -34,10 +38,13 @@ impl State {
         packet: &mut Packet<'_>,
         layers: &Layers,
     ) -> Verdict {
-        let outcome =
-            answer::handle_icmpv6_nd(packet, layers, arrival.vlan, arrival.ours(), &tables.owned);
+        let Some(port) = Self::speaker(tables, arrival, packet, layers) else {
+            return Verdict::Consumed;
+        };
+        let ours = arrival.vlan.mac_of(port);
+        let outcome = answer::handle_icmpv6_nd(packet, layers, arrival.vlan, ours, &tables.owned);
         self.told(
-            arrival,
+            port,
             outcome,
             Answer::NeighborAdvertisement,
             DropReason::BadNeighborDiscovery,
@@ -45,19 +52,61 @@ impl State {
         )
     }
 
-    fn told(
+    /// The port that answers what came in, should it be a question for us: of several in one segment the
+    /// one that asker and target mean. `None`: it hears the question itself.
+    fn speaker(
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        packet: &Packet<'_>,
+        layers: &Layers,
+    ) -> Option<PortId> {
+        let here = Some(arrival.port);
+        let Some(segments) = tables.segments(arrival.vlan.index) else {
+            return here;
+        };
+        let Some((asker, target)) = segment::question(packet, layers) else {
+            return here;
+        };
+        if tables.owned.get(arrival.vlan.index, &target).is_none() {
+            return here;
+        }
+        let spread = segment::spread(&asker, &target);
+        let chosen = segments.answerer(arrival.port, spread, &tables.links);
+        let (_, destination) = net::emit::macs(packet.data());
+        // What was sent to one of our stations came to none but that.
+        (chosen == arrival.port || !destination.is_group()).then_some(chosen)
+    }
+
+    /// A frame of a kind that is nothing to us, unless it is a probe of one of our own ports.
+    #[cold]
+    pub(super) fn probe_of_ours(
         &self,
         arrival: &Arrival<'_>,
+        packet: &Packet<'_>,
+        layers: &Layers,
+    ) -> Verdict {
+        match segment::hear(packet, layers, arrival.vlan, arrival.port) {
+            Some(event) => {
+                self.tell(event);
+                Verdict::Consumed
+            }
+            None => Verdict::Drop(DropReason::UnknownEthertype),
+        }
+    }
+
+    fn told(
+        &self,
+        port: PortId,
         outcome: Outcome,
         answer: Answer,
         malformed: DropReason,
         ignored: DropReason,
     ) -> Verdict {
         match outcome {
-            Outcome::Reply => Verdict::Reply(arrival.port, answer),
+            Outcome::Reply => Verdict::Reply(port, answer),
             Outcome::ReplyAndEvent(event) => {
                 self.tell(event);
-                Verdict::Reply(arrival.port, answer)
+                Verdict::Reply(port, answer)
             }
             Outcome::Event(event) => {
                 self.tell(event);
@@ -79,10 +128,11 @@ impl State {
         packet: &mut Packet<'_>,
         layers: &Layers,
     ) -> Verdict {
-        let outcome =
-            answer::handle_echo(packet, layers, arrival.vlan, arrival.ours(), &tables.owned);
+        let port = self.back(tables, arrival);
+        let ours = arrival.vlan.mac_of(port);
+        let outcome = answer::handle_echo(packet, layers, arrival.vlan, ours, &tables.owned);
         self.told(
-            arrival,
+            port,
             outcome,
             Answer::Echo,
             DropReason::IcmpIgnored,
@@ -93,6 +143,8 @@ impl State {
     /// A packet to an address of ours that no virtual server listens on: port lockdown decides
     /// whether its sender learns that nothing is there.
     pub(super) fn to_self_ip(
+        &self,
+        tables: &Tables,
         arrival: &Arrival<'_>,
         packet: &mut Packet<'_>,
         layers: &Layers,
@@ -101,46 +153,41 @@ impl State {
             return Verdict::Drop(DropReason::PortLockdown);
         }
         if layers.key.proto == IpProto::TCP {
-            return reset(arrival, packet, layers, Answer::ResetNoListener);
+            return self.reset(tables, arrival, packet, layers, Answer::ResetNoListener);
         }
         Verdict::Drop(DropReason::NoListener)
     }
-}
 
-/// Answers a TCP segment with a reset; a reset itself is dropped.
-pub(super) fn reset(
-    arrival: &Arrival<'_>,
-    packet: &mut Packet<'_>,
-    layers: &Layers,
-    answer: Answer,
-) -> Verdict {
-    if layers.tcp_flags & tcp_flags::RST != 0 {
-        return Verdict::Drop(DropReason::ResetWithoutFlow);
+    /// Answers a TCP segment with a reset; a reset itself is dropped.
+    pub(super) fn reset(
+        &self,
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        packet: &mut Packet<'_>,
+        layers: &Layers,
+        answer: Answer,
+    ) -> Verdict {
+        if layers.tcp_flags & tcp_flags::RST != 0 {
+            return Verdict::Drop(DropReason::ResetWithoutFlow);
+        }
+        if net::emit::reset_in_place(packet, layers).is_err() {
+            return Verdict::Drop(DropReason::NoRoom);
+        }
+        // To the station that the segment came from: it knows the way.
+        let (vlan, port) = (arrival.vlan, self.back(tables, arrival));
+        let (to, ours) = (arrival.source_mac, vlan.mac_of(port));
+        let kind = net::emit::ethertype_of(layers.network);
+        match packet.set_ethernet(layers.l3, to, ours, vlan.encap, kind, false) {
+            Ok(_) => Verdict::Reply(port, answer),
+            Err(_) => Verdict::Drop(DropReason::NoRoom),
+        }
     }
-    if net::emit::reset_in_place(packet, layers).is_err() {
-        return Verdict::Drop(DropReason::NoRoom);
-    }
-    send_back(arrival, packet, layers, answer)
-}
 
-/// Sends an answer to the station its question came from: it knows the way.
-fn send_back(
-    arrival: &Arrival<'_>,
-    packet: &mut Packet<'_>,
-    layers: &Layers,
-    answer: Answer,
-) -> Verdict {
-    let kind = net::emit::ethertype_of(layers.network);
-    let vlan = arrival.vlan;
-    match packet.set_ethernet(
-        layers.l3,
-        arrival.source_mac,
-        arrival.ours(),
-        vlan.encap,
-        kind,
-        false,
-    ) {
-        Ok(_) => Verdict::Reply(arrival.port, answer),
-        Err(_) => Verdict::Drop(DropReason::NoRoom),
+    /// The port that an answer leaves by: where the question came in, or next to it if this worker does
+    /// not send there itself.
+    fn back(&self, tables: &Tables, arrival: &Arrival<'_>) -> PortId {
+        let port = arrival.port;
+        let segments = tables.segments(arrival.vlan.index);
+        segments.map_or(port, |s| s.back(port, &self.own, &tables.links))
     }
 }

@@ -37,6 +37,7 @@ use plain::Look;
 pub use leg::{FlowData, Leg, NextHop};
 
 use crate::counters::{ServiceCounters, WorkerCounters};
+use crate::egress::Own;
 use crate::port::BURST;
 use crate::steer::{Asked, Steering};
 use crate::tables::Tables;
@@ -84,6 +85,8 @@ struct State {
     legs: Vec<Leg>,
     /// Who has looked for the flows of the burst in hand.
     asked: Asked,
+    /// By which ports the worker sends itself.
+    own: Own,
 }
 
 /// A frame on its way through the pipeline.
@@ -92,13 +95,6 @@ struct Arrival<'t> {
     port: PortId,
     vlan: &'t Vlan,
     source_mac: MacAddr,
-}
-
-impl Arrival<'_> {
-    /// Our MAC address where it came in, with which it is answered.
-    fn ours(&self) -> MacAddr {
-        self.vlan.mac_of(self.port)
-    }
 }
 
 impl Pipeline {
@@ -133,14 +129,23 @@ impl Pipeline {
                 steering: Arc::new(Steering::alone()),
                 legs,
                 asked: Asked::NOBODY,
+                own: Own::default(),
             },
             straight_way: config.straight_way,
         }
     }
 
     /// Makes it one of several that share the flows out as `steering` says.
-    pub fn join(&mut self, steering: Arc<Steering>) {
+    ///
+    /// `own`: by which ports it sends itself.
+    pub fn join(&mut self, steering: Arc<Steering>, own: Own) {
         self.state.steering = steering;
+        self.state.own = own;
+    }
+
+    /// By which ports its worker sends itself.
+    pub fn own(&self) -> &Own {
+        &self.state.own
     }
 
     /// Says which workers have had the bursts that come now without having their flows.
@@ -265,7 +270,16 @@ impl State {
         if !vlan.receives(destination_mac) {
             return Verdict::Drop(DropReason::NotForUs);
         }
-        tables.heard(vlan.index, source_mac, port);
+        if let Some(segments) = tables.segments(vlan.index) {
+            let other = vlan.port_of(destination_mac);
+            if other.is_some_and(|other| segments.doubles(port, other, &tables.links)) {
+                return Verdict::Drop(DropReason::NotForUs);
+            }
+            if !vlan.is_ours(source_mac) {
+                let place = segments.place(port);
+                tables.stations.heard(vlan.index, source_mac, place);
+            }
+        }
         let arrival = Arrival {
             now,
             port,
@@ -274,7 +288,7 @@ impl State {
         };
         match layers.network {
             Network::Arp => return self.arp(tables, &arrival, packet, layers),
-            Network::Other(_) => return Verdict::Drop(DropReason::UnknownEthertype),
+            Network::Other(_) => return self.probe_of_ours(&arrival, packet, layers),
             Network::Ipv4 | Network::Ipv6 => {}
         }
         if layers.key.proto == IpProto::ICMPV6 && matches!(layers.icmp_type, 130 | 133..=137) {

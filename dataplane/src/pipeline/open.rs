@@ -9,7 +9,6 @@ use net::{Addr, Deltas, FlowKey, IpProto, L4Port, Layers, Packet, Tuple, VlanInd
 use vlan::Owner;
 use vlan::neighbor::Resolution;
 
-use super::local::reset;
 use super::{Arrival, FlowData, Leg, NextHop, State, service_counters};
 use crate::steer::Question;
 use crate::tables::{MemberWay, Tables};
@@ -51,7 +50,7 @@ impl State {
         }
         match (owner, key.proto) {
             (_, IpProto::ICMP | IpProto::ICMPV6) => Verdict::Drop(DropReason::IcmpIgnored),
-            (Some(Owner::SelfIp), _) => Self::to_self_ip(arrival, packet, layers),
+            (Some(Owner::SelfIp), _) => self.to_self_ip(tables, arrival, packet, layers),
             _ => Verdict::Drop(DropReason::NoVirtualServer),
         }
     }
@@ -177,7 +176,7 @@ impl State {
         // Only a SYN opens a connection; the rest of one that we do not know is refused, so that its
         // sender starts anew instead of waiting.
         if layers.key.proto == IpProto::TCP && !opens_connection(layers) {
-            return reset(arrival, packet, layers, Answer::ResetNoFlow);
+            return self.reset(tables, arrival, packet, layers, Answer::ResetNoFlow);
         }
         if layers.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);

@@ -106,8 +106,8 @@ pub(super) struct Ingress<'t> {
     vid: u16,
     vlan: &'t Vlan,
     mac: u64,
-    /// Where stations are heard matters.
-    learns: bool,
+    /// Where stations are that are heard, if it matters.
+    place: Option<PortId>,
 }
 
 impl<'t> Ingress<'t> {
@@ -143,7 +143,7 @@ impl<'t> Ingress<'t> {
             vid: plain.vid(),
             vlan,
             mac: vlan.mac_of(port).to_u64(),
-            learns: tables.learns(vlan.index),
+            place: tables.segments(vlan.index).map(|s| s.place(port)),
         })
     }
 }
@@ -199,9 +199,9 @@ impl State {
     ) -> Option<(PortId, FlowStep)> {
         let ingress = Ingress::of(last, tables, port, &look.plain)?;
         if look.plain.is_v6() {
-            self.straight_as::<V6>(tables, now, port, packet, look, ingress)
+            self.straight_as::<V6>(tables, now, packet, look, ingress)
         } else {
-            self.straight_as::<V4>(tables, now, port, packet, look, ingress)
+            self.straight_as::<V4>(tables, now, packet, look, ingress)
         }
     }
 
@@ -210,7 +210,6 @@ impl State {
         &mut self,
         tables: &Tables,
         now: Timestamp,
-        port: PortId,
         packet: &mut Packet<'_>,
         look: &Look,
         ingress: &Ingress<'_>,
@@ -224,8 +223,9 @@ impl State {
         }
         let hit = F::confirm(&self.flows, look, &F::addrs(plain, frame))?;
         // Before anything is sent, for it may go back to the same station. The long way does so too.
-        if ingress.learns {
-            tables.heard(ingress.vlan.index, MacAddr::from_u64(source_mac), port);
+        if let Some(place) = ingress.place {
+            let (vlan, mac) = (ingress.vlan.index, MacAddr::from_u64(source_mac));
+            tables.stations.heard(vlan, mac, place);
         }
         let direction = hit.direction();
         let flow = self.flows.hit(hit)?;
@@ -261,7 +261,7 @@ impl State {
             (port, &exit.headers)
         } else {
             let flow = || flow_hash(&FlowKey::from(plain.tuple(frame)));
-            let port = tables.egress_port(vlan, mac, flow)?;
+            let port = tables.egress_port(vlan, mac, &self.own, flow)?;
             (port, exit.headers_of(port))
         };
         let header = headers.get(F::V6, tables.inserts_tag(out));

@@ -2,16 +2,17 @@
 
 mod filter;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use config::FieldError;
 use config::client::Show;
-use net::{L4Port, Timestamp, VlanIndex};
+use net::{L4Port, PortId, Timestamp, VlanIndex};
 use serde_json::{Map, Value, json};
 
 use super::Control;
 use crate::command::{FlowFilter, FlowRow};
 use crate::counters::{Counter, PortCounters, ServiceTotals, WorkerCounters};
+use crate::egress::Segments;
 use crate::verdict::{Answer, DropReason, FlowStep};
 use filter::{filter_rows, flow_filter};
 
@@ -119,6 +120,7 @@ impl Control {
             let mut row = row! {
                 "port": port.id.to_string(),
                 "mac": port.mac,
+                "together": self.together(port.id),
                 "mtu": port.mtu,
                 "rxPackets": sum(|c| &c.rx.packets),
                 "rxBytes": sum(|c| &c.rx.bytes),
@@ -131,6 +133,19 @@ impl Control {
             rows.push(row);
         }
         rows
+    }
+
+    /// The ports that are in one segment with this one, on whichever VLAN.
+    fn together(&self, port: PortId) -> BTreeSet<String> {
+        let tables = self.tables();
+        let mut together = BTreeSet::new();
+        for vlan in &tables.vlans {
+            let groups = tables.segments(vlan.index).map(Segments::list);
+            let group = groups.and_then(|g| g.into_iter().find(|group| group.contains(&port)));
+            let others = group.into_iter().flatten().filter(|other| *other != port);
+            together.extend(others.map(|other| other.to_string()));
+        }
+        together
     }
 
     fn show_vlans(&self) -> Vec<Row> {
@@ -150,6 +165,7 @@ impl Control {
                     "tag": vlan.encap,
                     "ports": ports,
                     "mac": vlan.mac,
+                    "segments": tables.segments(vlan.index).map(segments_of),
                     "mtu": vlan.mtu,
                     "internal": vlan.internal,
                     "autoLasthop": vlan.auto_lasthop,
@@ -546,6 +562,15 @@ fn service_row(totals: ServiceTotals) -> Row {
 )]
 fn percent(share: f64) -> u8 {
     (share.clamp(0.0, 1.0) * 100.0).round() as u8
+}
+
+/// The ports of each segment, such as `1.1+1.2`.
+pub(super) fn segments_of(segments: &Segments) -> Vec<String> {
+    let text = |ports: &Vec<PortId>| {
+        let names: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        names.join("+")
+    };
+    segments.list().iter().map(text).collect()
 }
 
 fn sort(rows: &mut [Row], columns: &[&str]) {
