@@ -57,6 +57,15 @@ const BASE: &[&str] = &[
     "publish",
 ];
 
+/// The VLANs of the beginning, for wirings with more ports.
+const VLANS: [&str; 2] = [
+    "apply F5SPKVlan external tag=100 interfaces=[\"1.1\"] selfip_v4s=[\"192.0.2.1\"] \
+     prefixlen_v4=24 selfip_v6s=[\"2001:db8:1::1\"] prefixlen_v6=64",
+    "apply F5SPKVlan internal tag=200 interfaces=[\"1.2\"] internal=true \
+     selfip_v4s=[\"198.51.100.1\"] prefixlen_v4=24 selfip_v6s=[\"2001:db8:2::1\"] \
+     prefixlen_v6=64",
+];
+
 /// Parts of the configuration and the two ways each may be. None of them may move a connection.
 const PARTS: [(&str, &str); 12] = [
     (
@@ -152,13 +161,63 @@ struct Connection {
     member: String,
 }
 
+/// How ports and segments belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wiring {
+    /// A port for each VLAN.
+    Single,
+    /// Two for each VLAN, in one segment.
+    Together,
+    /// Two for each VLAN, in segments of their own; there is nobody in the other ones.
+    Apart,
+}
+
+impl Wiring {
+    /// A line of the configuration as it is with these ports.
+    fn configuration(self, line: &str) -> String {
+        if self == Self::Single {
+            return line.to_owned();
+        }
+        line.replace("[\"1.1\"]", "[\"1.1\",\"1.3\"]")
+            .replace("[\"1.2\"]", "[\"1.2\",\"1.4\"]")
+    }
+
+    /// A frame as it arrives, number `count`: where there are two ports, by either.
+    fn frame(self, line: &str, count: usize) -> String {
+        if self != Self::Together || count.is_multiple_of(2) {
+            return line.to_owned();
+        }
+        line.replacen("1.1 1", "1.3 1", 1)
+            .replacen("1.2 2", "1.4 2", 1)
+            .replacen(">tmm1 ", ">tmm3 ", 1)
+            .replacen(">tmm2 ", ">tmm4 ", 1)
+    }
+
+    /// The VLAN's first port instead of the one a frame left by.
+    fn first(self, port: &str) -> &str {
+        match port {
+            "1.3" if self == Self::Together => "1.1",
+            "1.4" if self == Self::Together => "1.2",
+            port => port,
+        }
+    }
+}
+
 struct History<'a> {
     stage: Stage<'a>,
+    wiring: Wiring,
+    frames: usize,
     open: BTreeMap<(usize, u16), Connection>,
 }
 
 impl History<'_> {
     fn run(&mut self, line: &str) -> Vec<String> {
+        let line = &if line.starts_with('>') {
+            self.frames += 1;
+            self.wiring.frame(line, self.frames)
+        } else {
+            self.wiring.configuration(line)
+        };
         let lines = self
             .stage
             .run(line)
@@ -171,13 +230,15 @@ impl History<'_> {
 
     /// The TCP segments that left because of `line`: port, addresses and the rest.
     fn segments(&mut self, line: &str) -> Vec<(String, String, String)> {
+        let wiring = self.wiring;
         self.run(line)
             .iter()
             .filter_map(|line| {
                 let words: Vec<&str> = line.split_whitespace().collect();
                 match words.as_slice() {
                     [port, _, _, "tcp", ends, rest @ ..] => {
-                        Some(((*port).to_owned(), (*ends).to_owned(), rest.join(" ")))
+                        let port = wiring.first(port).to_owned();
+                        Some((port, (*ends).to_owned(), rest.join(" ")))
                     }
                     _ => None,
                 }
@@ -334,25 +395,46 @@ proptest! {
     fn connections_stay_where_they_are_whatever_happens_around_them(
         workers in prop_oneof![3 => Just(1), 1 => Just(2), 2 => Just(3), 1 => Just(8)],
         nic in prop::sample::select(vec!["tuple", "source", "destination", "turns", "one-queue"]),
+        wiring in prop::sample::select(vec![Wiring::Single, Wiring::Together, Wiring::Apart]),
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        play(workers, nic, &steps);
+        play(workers, nic, wiring, &steps);
     }
 }
 
 /// Lets a history happen to some workers behind cards of a kind.
-fn play(workers: usize, nic: &str, steps: &[Step]) {
+fn play(workers: usize, nic: &str, wiring: Wiring, steps: &[Step]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let mut history = History {
         stage: Stage::new(&folder),
+        wiring,
+        frames: 0,
         open: BTreeMap::new(),
     };
-    history
-        .stage
-        .run(&format!("rig flows=48 workers={workers} nic={nic}"))
-        .unwrap();
+    let ports = if wiring == Wiring::Single { 2 } else { 4 };
+    let rig = format!("rig flows=48 workers={workers} nic={nic} ports={ports}");
+    history.stage.run(&rig).unwrap();
+    if wiring == Wiring::Together {
+        history.stage.run("join 1.1 1.3").unwrap();
+        history.stage.run("join 1.2 1.4").unwrap();
+    }
     for line in BASE {
         history.stage.run(line).unwrap();
+    }
+    if wiring != Wiring::Single {
+        for line in VLANS {
+            history.run(line);
+        }
+        history.run("wait 3s");
+        // Everybody is heard once more.
+        for line in [
+            "> 1.1 100 client>all arp who-has 192.0.2.1 tell 192.0.2.7",
+            "> 1.2 200 b1>all arp who-has 198.51.100.1 tell 198.51.100.11",
+            "> 1.2 200 b2>all arp who-has 198.51.100.1 tell 198.51.100.12",
+            "> 1.2 200 b3>all arp who-has 198.51.100.1 tell 198.51.100.13",
+        ] {
+            history.run(line);
+        }
     }
     for step in steps {
         history.step(step);
@@ -386,7 +468,7 @@ fn what_is_left_of_a_connection_does_not_take_the_next_ones_segments() {
                 automap.clone(),
                 Step::Open(1, port),
             ];
-            play(3, nic, &steps);
+            play(3, nic, Wiring::Single, &steps);
         }
     }
 }

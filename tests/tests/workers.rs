@@ -16,7 +16,7 @@ use dataplane::rig::{Nic, Rig, RigConfig};
 use dataplane::verdict::Verdict;
 use net::{FlowKey, Layers, PortId, Timestamp};
 use proptest::prelude::*;
-use tests::scenario::{frame, object};
+use tests::scenario::{falsehood, frame, object};
 
 const NOW: Timestamp = Timestamp::from_secs(1);
 const NICS: [Nic; 5] = [
@@ -43,8 +43,56 @@ const SERVERS: [&str; 7] = [
      snat=SRC_TRANS_AUTOMAP",
 ];
 
+/// How ports and segments belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wiring {
+    /// A port for each VLAN.
+    Single,
+    /// Two for each VLAN, in one segment, as two virtual functions of one card.
+    Together,
+    /// Two for each VLAN, each in a segment of its own, with its own stations.
+    Apart,
+}
+
+impl Wiring {
+    /// The ports of the clients' and of the members' VLAN.
+    fn ports(self) -> [&'static [u8]; 2] {
+        match self {
+            Self::Single => [&[0], &[1]],
+            Self::Together | Self::Apart => [&[0, 1], &[2, 3]],
+        }
+    }
+
+    /// Where a frame of the clients (0) or members (1) begins: port, tag, from whom to whom. `at` chooses
+    /// among the VLAN's ports, and where they are apart among stations.
+    fn head(self, side: usize, at: usize) -> String {
+        let ports = self.ports()[side];
+        let at = at % ports.len();
+        let stations = [["client", "client2"], ["b1", "b2"]][side];
+        let station = stations[if self == Self::Apart { at } else { 0 }];
+        let (port, tag) = (ports[at] + 1, [100, 200][side]);
+        format!("1.{port} {tag} {station}>tmm{port}")
+    }
+}
+
 fn rig(workers: u16, nic: Nic, servers: &[usize], cmp_hash: [&str; 2], seed: u64) -> Rig {
+    wired(workers, nic, Wiring::Single, servers, cmp_hash, seed)
+}
+
+fn wired(
+    workers: u16,
+    nic: Nic,
+    wiring: Wiring,
+    servers: &[usize],
+    cmp_hash: [&str; 2],
+    seed: u64,
+) -> Rig {
+    let interfaces = wiring.ports().map(|ports| {
+        let names: Vec<String> = ports.iter().map(|at| format!("\"1.{}\"", at + 1)).collect();
+        names.join(",")
+    });
     let mut rig = Rig::new(&RigConfig {
+        ports: 4,
         workers,
         nic,
         seed,
@@ -53,14 +101,14 @@ fn rig(workers: u16, nic: Nic, servers: &[usize], cmp_hash: [&str; 2], seed: u64
     });
     let vlans = [
         format!(
-            "F5SPKVlan external tag=100 interfaces=[\"1.1\"] selfip_v4s=[\"192.0.2.1\"] \
+            "F5SPKVlan external tag=100 interfaces=[{}] selfip_v4s=[\"192.0.2.1\"] \
              prefixlen_v4=24 selfip_v6s=[\"2001:db8:1::1\"] prefixlen_v6=64 cmp_hash={}",
-            cmp_hash[0]
+            interfaces[0], cmp_hash[0]
         ),
         format!(
-            "F5SPKVlan internal tag=200 interfaces=[\"1.2\"] selfip_v4s=[\"198.51.100.1\"] \
+            "F5SPKVlan internal tag=200 interfaces=[{}] selfip_v4s=[\"198.51.100.1\"] \
              prefixlen_v4=24 selfip_v6s=[\"2001:db8:2::1\"] prefixlen_v6=64 cmp_hash={}",
-            cmp_hash[1]
+            interfaces[1], cmp_hash[1]
         ),
         "Service web 80/TCP 53/UDP".to_owned(),
         "EndpointSlice web TCP 198.51.100.11:8080 198.51.100.12:8080".to_owned(),
@@ -78,12 +126,29 @@ fn rig(workers: u16, nic: Nic, servers: &[usize], cmp_hash: [&str; 2], seed: u64
     for state in rig.states() {
         assert_eq!(state.reason(), "Programmed", "{state:?}");
     }
-    for line in [
-        "1.2 200 b1>all arp who-has 198.51.100.1 tell 198.51.100.11",
-        "1.2 200 b1>all arp who-has 198.51.100.1 tell 198.51.100.12",
-        "1.2 200 b1>tmm2 ns 2001:db8:2::1 from 2001:db8:2::11 to 2001:db8:2::1",
+    if wiring == Wiring::Together {
+        // What is sent to everybody is heard by the other port too: probes among it.
+        for (port, frame, _) in take(&rig) {
+            let to_all = frame.octets()[0] & 1 != 0;
+            let others = wiring.ports().into_iter().find(|p| p.contains(&port.0));
+            for other in others
+                .into_iter()
+                .flatten()
+                .filter(|other| **other != port.0)
+            {
+                if to_all {
+                    rig.send(PortId(*other), frame.clone());
+                }
+            }
+        }
+        rig.advance(NOW);
+    }
+    for (at, line) in [
+        (0, "arp who-has 198.51.100.1 tell 198.51.100.11"),
+        (1, "arp who-has 198.51.100.1 tell 198.51.100.12"),
+        (0, "ns 2001:db8:2::1 from 2001:db8:2::11 to 2001:db8:2::1"),
     ] {
-        put(&rig, line);
+        put(&rig, &format!("{} {line}", wiring.head(1, at)));
     }
     rig.advance(NOW);
     take(&rig);
@@ -98,8 +163,9 @@ fn put(rig: &Rig, line: &str) {
 /// All frames that left, with the tuple of each.
 fn take(rig: &Rig) -> Vec<(PortId, MemoryFrame, Option<FlowKey>)> {
     let mut left = Vec::new();
-    for port in [PortId(0), PortId(1)] {
+    for port in (0..4).map(PortId) {
         while let Some(mut frame) = rig.receive(port) {
+            assert_eq!(falsehood(rig, port, &frame), None);
             let key = Layers::parse(&frame.packet()).ok().map(|layers| layers.key);
             left.push((port, frame, key));
         }
@@ -142,6 +208,11 @@ const KINDS: [(&str, bool, &str); 8] = [
 
 impl Opening {
     fn line(&self, segment: &str) -> String {
+        self.line_by(Wiring::Single, 0, segment)
+    }
+
+    /// As number `count` of its packets: where ports are together, they come by either.
+    fn line_by(&self, wiring: Wiring, count: usize, segment: &str) -> String {
         let (server, v6, proto) = KINDS[self.kind];
         let client = if v6 {
             format!(
@@ -153,12 +224,19 @@ impl Opening {
             format!("192.0.2.{}:{}", u16::from(self.client) + 2, self.port)
         };
         let rest = if proto == "tcp" { segment } else { "len=20" };
-        format!("1.1 100 client>tmm1 {proto} {client}>{server} {rest}")
+        let at = usize::from(self.client) + if wiring == Wiring::Together { count } else { 0 };
+        let head = wiring.head(0, at);
+        format!("{head} {proto} {client}>{server} {rest}")
     }
 }
 
 /// The answer of a member to a packet it got.
 fn answer(key: &FlowKey, segment: &str) -> String {
+    answer_by(Wiring::Single, 0, key, segment)
+}
+
+/// As number `count` of its packets.
+fn answer_by(wiring: Wiring, count: usize, key: &FlowKey, segment: &str) -> String {
     let end = |addr: &net::Addr, port: net::L4Port| {
         if addr.is_v4() {
             format!("{addr}:{port}")
@@ -172,8 +250,15 @@ fn answer(key: &FlowKey, segment: &str) -> String {
     } else {
         "len=30"
     };
+    let second = usize::from(back.src == net::Addr::from_v4([198, 51, 100, 12]));
+    let at = if wiring == Wiring::Together {
+        count
+    } else {
+        second
+    };
     format!(
-        "1.2 200 b1>tmm2 {} {}>{} {rest}",
+        "{} {} {}>{} {rest}",
+        wiring.head(1, at),
         key.proto,
         end(&back.src, back.sport()),
         end(&back.dst, back.dport())
@@ -199,32 +284,34 @@ proptest! {
         nic in prop::sample::select(NICS.to_vec()),
         servers in prop::sample::subsequence((0..SERVERS.len()).collect::<Vec<_>>(), 1..=SERVERS.len()),
         hashes in (cmp_hash(), cmp_hash()),
+        wiring in prop::sample::select(vec![Wiring::Single, Wiring::Together, Wiring::Apart]),
         seed in 0..4u64,
         openings in openings(),
     ) {
-        let mut rig = rig(workers, nic, &servers, [hashes.0, hashes.1], seed);
+        let mut rig = wired(workers, nic, wiring, &servers, [hashes.0, hashes.1], seed);
+        let [clients, members] = wiring.ports();
         let mut met: BTreeMap<FlowKey, Opening> = BTreeMap::new();
         for opening in &openings {
             // Twice, as a retransmission that may come in by another queue.
-            for _ in 0..2 {
-                put(&rig, &opening.line("S seq=100"));
+            for count in 0..2 {
+                put(&rig, &opening.line_by(wiring, count, "S seq=100"));
             }
             rig.advance(NOW);
             for (port, _, key) in take(&rig) {
-                if port == PortId(1) && let Some(key) = key {
+                if members.contains(&port.0) && let Some(key) = key {
                     met.insert(key, opening.clone());
                 }
             }
         }
         let opened = tables(&rig);
-        for _ in 0..3 {
+        for count in 0..3 {
             for (key, opening) in &met {
-                put(&rig, &answer(key, "S. seq=500 ack=101"));
+                put(&rig, &answer_by(wiring, count, key, "S. seq=500 ack=101"));
                 rig.advance(NOW);
                 let back = take(&rig);
                 prop_assert_eq!(back.len(), 1, "{} {:?}", key, back);
-                prop_assert_eq!(back[0].0, PortId(0), "{}", key);
-                put(&rig, &opening.line(". seq=101 ack=501"));
+                prop_assert!(clients.contains(&back[0].0.0), "{}", key);
+                put(&rig, &opening.line_by(wiring, count, ". seq=101 ack=501"));
                 rig.advance(NOW);
                 let there = take(&rig);
                 prop_assert_eq!(there.len(), 1, "{}", key);
@@ -243,6 +330,36 @@ proptest! {
         let counters = rig.control().counters();
         prop_assert_eq!(counters["handoffs_out_packets"], counters["handoffs_in_packets"]);
         prop_assert_eq!(counters["drop.handoff_full"], 0);
+    }
+
+    /// Two virtual functions of one queue for each VLAN, one for each worker: whichever a packet comes
+    /// in by, the worker that has its flow sends by its own.
+    #[test]
+    fn of_ports_in_one_segment_a_worker_sends_by_its_own(
+        seed in 0..8u64,
+        openings in openings(),
+    ) {
+        let mut rig = wired(2, Nic::OneQueue, Wiring::Together, &[0, 2], ["DEFAULT"; 2], seed);
+        let before = rig.control().counters()["handoffs_out_packets"];
+        let mut received = 0;
+        let translated = |opening: &&Opening| [0, 2, 4].contains(&opening.kind);
+        for (count, opening) in openings.iter().filter(translated).enumerate() {
+            put(&rig, &opening.line_by(Wiring::Together, count, "S seq=100"));
+            rig.advance(NOW);
+            received += 1;
+            let left = take(&rig);
+            for (port, _, key) in left {
+                let Some(key) = key.filter(|_| port.0 >= 2) else { continue };
+                let owner = |flows: &BTreeMap<FlowKey, FlowKey>| {
+                    flows.values().any(|reply| *reply == key.inverted())
+                };
+                let worker = tables(&rig).iter().position(owner);
+                prop_assert_eq!(worker, Some(usize::from(port.0 % 2)), "{}", key);
+            }
+        }
+        // Each is handed over once at most: to the worker that has its flow.
+        let handed = rig.control().counters()["handoffs_out_packets"] - before;
+        prop_assert!(handed <= received, "{} of {}", handed, received);
     }
 
     /// Where the card spreads by the tuple, with the key it was given, a translated flow is met by

@@ -27,9 +27,10 @@
 //! | `station NAME PORT TAGS ADDRESS…` | answers ARP and neighbour discovery by itself from now on |
 //! | `gone NAME` | no longer does |
 //! | `txroom PORT N` | the port takes N more frames; `txroom PORT` any number |
+//! | `join PORT PORT…` | these ports are in one segment from now on: what is sent to all is heard at all of them |
 //! | `link PORT up`, `link PORT down` | what the device says of its link |
 //! | `drain 30s`, `drained` | tmm is to stop when its flows have ended; how far that is |
-//! | `flows`, `neighbors`, `states`, `health` | shows the flow table, the neighbours, how far objects have come, what probes are told |
+//! | `flows`, `neighbors`, `segments`, `states`, `health` | shows the flow table, the neighbours, which ports are in one segment, how far objects have come, what probes are told |
 //!
 //! Frames have one notation in both directions: port, tags (`-` none, `100`, `s300.100` in a service
 //! tag, `~100` taken out by the device), stations, packet.

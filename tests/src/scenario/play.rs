@@ -70,6 +70,8 @@ pub struct Stage<'a> {
     rig: Option<Rig>,
     now: Timestamp,
     stations: BTreeMap<String, Station>,
+    /// Ports in one segment.
+    joined: Vec<Vec<PortId>>,
     before: Snapshot,
     touched: BTreeSet<String>,
     out: Vec<String>,
@@ -85,6 +87,7 @@ impl<'a> Stage<'a> {
             rig: None,
             now: START,
             stations: BTreeMap::new(),
+            joined: Vec::new(),
             before: Snapshot::default(),
             touched: BTreeSet::new(),
             out: Vec::new(),
@@ -120,7 +123,13 @@ impl<'a> Stage<'a> {
             "apply" | "delete" => return self.objects(command, rest),
             ">>" => {
                 let (port, frame) = wire::frame(rest)?;
-                self.rig().send(port, frame);
+                self.send(port, frame);
+                return Ok(());
+            }
+            "join" => {
+                let ports = rest.split_whitespace().map(names::port);
+                let ports: Option<Vec<PortId>> = ports.collect();
+                self.joined.push(ports.ok_or("no such port")?);
                 return Ok(());
             }
             "station" => return self.station(rest),
@@ -132,13 +141,14 @@ impl<'a> Stage<'a> {
             "link" => self.link(rest)?,
             ">" => {
                 let (port, frame) = wire::frame(rest)?;
-                self.rig().send(port, frame);
+                self.send(port, frame);
                 self.settle(None);
             }
             "go" | "publish" => self.settle(None),
             "wait" => self.wait(rest)?,
             "flows" => self.show_flows(),
             "neighbors" => self.show("neighbors", &["vlan", "address", "mac", "state"])?,
+            "segments" => self.show("vlans", &["vlan", "segments"])?,
             "states" => self.show_states(),
             "health" => self.show("health", &["probe", "check", "ok", "reason", "message"])?,
             "drain" => {
@@ -159,6 +169,28 @@ impl<'a> Stage<'a> {
         }
         self.count();
         Ok(())
+    }
+
+    /// A station's frame arrives; one to everybody at all ports of the segment.
+    fn send(&mut self, port: PortId, frame: MemoryFrame) {
+        for other in self.beside(port, &frame) {
+            self.rig().send(other, frame.clone());
+        }
+        self.rig().send(port, frame);
+    }
+
+    /// The other ports that hear a frame which is on the wire of one.
+    fn beside(&self, port: PortId, frame: &MemoryFrame) -> Vec<PortId> {
+        let to_all = frame.octets().first().is_some_and(|octet| octet & 1 != 0);
+        let segments = self.joined.iter().filter(|ports| ports.contains(&port));
+        let others = segments.flatten().copied().filter(|other| *other != port);
+        if to_all { others.collect() } else { Vec::new() }
+    }
+
+    /// Whether two ports are in one segment.
+    fn are_joined(&self, one: PortId, other: PortId) -> bool {
+        let both = |ports: &&Vec<PortId>| ports.contains(&one) && ports.contains(&other);
+        one == other || self.joined.iter().any(|ports| both(&ports))
     }
 
     fn configure(&mut self, rest: &str) -> Result<()> {
@@ -287,6 +319,9 @@ impl<'a> Stage<'a> {
                     if let Some(lie) = falsehood(self.rig(), port, &frame) {
                         lines.push(format!("! {lie}"));
                     }
+                    for other in self.beside(port, &frame) {
+                        answers.push((other, frame.clone()));
+                    }
                     match self.answer(port, &frame) {
                         Some(answer) => answers.push((port, answer)),
                         None => lines.push(decode::frame(port, &frame)),
@@ -320,7 +355,10 @@ impl<'a> Stage<'a> {
             let same_vlan =
                 tagged.get(12..tagged.len() - 2) == octets.get(12..station.encap.header_len() - 2);
             let to = MacAddr(*octets.first_chunk::<6>()?);
-            if station.port != port || !same_vlan || (to != station.mac && !to.is_group()) {
+            if !self.are_joined(station.port, port)
+                || !same_vlan
+                || (to != station.mac && !to.is_group())
+            {
                 return None;
             }
             let kind = *octets
