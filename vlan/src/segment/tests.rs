@@ -132,7 +132,7 @@ fn nobody_makes_us_believe_what_is_not_so() {
     let mut forged = honest.clone();
     forged[6..12].copy_from_slice(&MACS[1].0);
     let other = Segments::new(8);
-    assert_ne!(probe::nonce(other.seed, MACS[0]), probe::nonce(7, MACS[0]));
+    assert_ne!(nonce(other.seed, MACS[0]), nonce(7, MACS[0]));
     let read = |frame: &[u8], port| {
         with_packet(frame, |packet| {
             let layers = net::Layers::parse(packet).unwrap();
@@ -165,7 +165,7 @@ fn nobody_makes_us_believe_what_is_not_so() {
 #[test]
 fn askers_and_targets_are_spread_evenly_and_always_the_same_way() {
     for count in [2usize, 3, 8] {
-        let mut met = vec![0; count];
+        let mut met = vec![0usize; count];
         for asker in 0..60u8 {
             for target in 0..60u8 {
                 let pair = [[192, 0, 2, asker], [203, 0, 113, target]].map(Addr::from_v4);
