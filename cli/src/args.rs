@@ -94,6 +94,20 @@ Examples:
 kubectl does not say where its list ends, so the first form removes nothing but what is deleted while
 it runs; the last one also removes what was deleted while no feeder ran.";
 
+const SYNC_EXAMPLES: &str = "\
+Examples:
+  tmmctl sync                       # with the context of the kubeconfig, or as a pod of the cluster
+  tmmctl sync -n shop -n network --status never
+
+It runs until SIGTERM or SIGINT and outlives failures of the cluster, the network and tmm. What was
+fed stays in tmm when it ends. The condition Programmed of each custom resource says what tmm has made
+of it; of several replicas, replica 0 writes it.";
+
+const CRDS_EXAMPLES: &str = "\
+Examples:
+  tmmctl crds | kubectl apply -f -
+  tmmctl crds vlan > f5-spk-vlans.yaml";
+
 const SHOW_EXAMPLES: &str = "\
 Examples:
   tmmctl show virtual-servers
@@ -130,6 +144,14 @@ pub enum Command {
     /// ends.
     #[command(after_help = FEED_EXAMPLES)]
     Feed(FeedArgs),
+    /// Keep tmm in step with a cluster, and its word on the objects in their status
+    ///
+    /// Lists and watches every kind through kubectl, which must be installed and find the cluster.
+    #[command(after_help = SYNC_EXAMPLES)]
+    Sync(SyncArgs),
+    /// Print the custom resource definitions for a cluster
+    #[command(after_help = CRDS_EXAMPLES)]
+    Crds(CrdsArgs),
     /// Look inside: ports, virtual servers, pools, connections, drops…
     #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArgs),
@@ -297,6 +319,81 @@ pub enum Probe {
     Live,
     /// It is live and this replica forwards; if not, traffic is better sent elsewhere
     Ready,
+}
+
+/// `tmmctl sync`
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// Only objects of this namespace; may be repeated
+    #[arg(
+        short,
+        long = "namespace",
+        value_name = "NAMESPACE",
+        env = "TMM_NAMESPACES",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
+    pub namespaces: Vec<String>,
+    /// Whether to write the status of custom resources
+    #[arg(long, value_name = "WHEN", env = "TMM_STATUS", default_value = "auto")]
+    pub status: StatusMode,
+    /// The replica index; by default the ordinal at the end of POD_NAME, else 0
+    #[arg(
+        long,
+        value_name = "INDEX",
+        env = "TMM_REPLICA",
+        hide_env_values = true
+    )]
+    pub replica: Option<usize>,
+    /// Name of the pod, whose ordinal is the replica
+    #[arg(long, env = "POD_NAME", value_name = "NAME", hide = true)]
+    pub pod_name: Option<String>,
+    /// The kubectl to use
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "TMM_KUBECTL",
+        hide_env_values = true,
+        default_value = "kubectl"
+    )]
+    pub kubectl: PathBuf,
+    /// How long a watch lasts before everything is listed anew
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = units::parse_some_time)]
+    pub resync: Duration,
+    /// Only say what is wrong
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl SyncArgs {
+    /// The replica index: given, or the ordinal of the pod's name, as `tmm run` has it.
+    pub fn replica(&self) -> usize {
+        let ordinal = || {
+            let (_, ordinal) = self.pod_name.as_deref()?.rsplit_once('-')?;
+            ordinal.parse().ok()
+        };
+        self.replica.or_else(ordinal).unwrap_or(0)
+    }
+}
+
+/// Who writes the status of custom resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatusMode {
+    /// Replica 0
+    Auto,
+    /// This one, whichever it is
+    Always,
+    /// Nobody
+    Never,
+}
+
+/// `tmmctl crds`
+#[derive(Debug, Args)]
+pub struct CrdsArgs {
+    /// Kinds by their full or short names; all custom kinds if absent
+    #[arg(value_name = "KIND")]
+    pub kinds: Vec<String>,
 }
 
 /// `tmmctl show`

@@ -6,7 +6,7 @@
 //! * [`args`]: the command line.
 //! * `link`: one connection to tmm.
 //! * `manifests`: what `-f` names, as documents.
-//! * `apply`, `delete`, `validate`, `get`, `feed`, `show`: one module per command.
+//! * `apply`, `delete`, `validate`, `get`, `feed`, `sync`, `crds`, `show`: one module per command.
 //! * `table`, `units`, `ui`: how things are put to people.
 //!
 //! Exit codes: 0 when all went well, 1 when something was refused or failed, 2 when the command
@@ -17,6 +17,7 @@
 mod apply;
 pub mod args;
 mod batch;
+mod crds;
 mod delete;
 mod error;
 mod feed;
@@ -26,6 +27,7 @@ mod kinds;
 mod link;
 mod manifests;
 mod show;
+mod sync;
 mod table;
 mod ui;
 mod units;
@@ -85,6 +87,8 @@ where
         Command::Validate(args) => validate::run(&cli.global, &args, io.stdin, &mut ui),
         Command::Feed(args) => feed::run(&cli.global, &args, io.stdin, &mut ui),
         Command::Health(args) => health::run(&cli.global, &args, &mut ui),
+        Command::Sync(args) => sync::run(&cli.global, &args, &mut ui),
+        Command::Crds(args) => crds::run(&args, &mut ui),
         Command::Show(args) => show::run(&cli.global, &args, &mut ui),
         Command::Completions { shell } => {
             let mut script = Vec::new();

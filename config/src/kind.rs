@@ -59,6 +59,23 @@ impl Kind {
         }
     }
 
+    /// The name of its resource in a path of the API, which is the plural of its names.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Vlan => "f5-spk-vlans",
+            Self::StaticRoute => "f5-spk-staticroutes",
+            Self::IngressTcp => "f5-spk-ingresstcps",
+            Self::IngressUdp => "f5-spk-ingressudps",
+            Self::Service => "services",
+            Self::EndpointSlice => "endpointslices",
+        }
+    }
+
+    /// Whether it is a custom resource, which has a definition and a status that is ours to write.
+    pub const fn is_custom(self) -> bool {
+        !matches!(self, Self::Service | Self::EndpointSlice)
+    }
+
     /// The kind of that exact name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)

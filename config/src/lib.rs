@@ -32,6 +32,7 @@
 //! * [`resolve()`]: references followed, conflicts settled: a [`Config`] and a state per object.
 //! * [`watch`]: the protocol of the socket as a state machine.
 //! * [`document`]: YAML and JSON files.
+//! * [`schema`]: the custom resource definitions, made from what the readers of `resource` ask for.
 //! * [`client`]: the lines of the protocol as types, shared with the operator's tool.
 
 #![forbid(unsafe_code)]
@@ -44,6 +45,8 @@ mod meta;
 mod reader;
 pub mod resolve;
 pub mod resource;
+pub mod schema;
+mod sketch;
 pub mod store;
 mod types;
 pub mod watch;

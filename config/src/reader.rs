@@ -3,6 +3,9 @@
 //! A [`Node`] is a value with its path, a [`Fields`] an object whose fields are taken one by one;
 //! what was not taken is reported as unknown when it is finished. Readers return `None` after
 //! noting an error, so that reading goes on and all errors of an object are found at once.
+//!
+//! The same readers also tell their own schema: run on a [`Sketch`] instead of a value, each call
+//! notes what it would have asked for. So a field is declared once, where it is read.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -12,6 +15,11 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 
 use crate::error::FieldError;
+use crate::sketch::{Shape, Sketch, Text};
+
+/// What a reader sees while it is asked for its schema.
+static NOTHING: Value = Value::Null;
+static NO_FIELDS: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
 
 /// Errors kept per object; what is beyond is counted.
 const MAX_ERRORS: usize = 50;
@@ -58,6 +66,7 @@ pub(crate) struct Node<'a> {
     path: String,
     value: &'a Value,
     errors: &'a Errors,
+    sketch: Option<&'a Sketch>,
 }
 
 impl<'a> Node<'a> {
@@ -66,7 +75,16 @@ impl<'a> Node<'a> {
             path: String::new(),
             value,
             errors,
+            sketch: None,
         }
+    }
+
+    /// Notes the shape that is asked for; whether that is all there is to do.
+    fn sketched(&self, shape: impl FnOnce() -> Shape) -> bool {
+        if let Some(sketch) = self.sketch {
+            sketch.note(&self.path, shape());
+        }
+        self.sketch.is_some()
     }
 
     pub(crate) fn value(&self) -> &'a Value {
@@ -94,6 +112,14 @@ impl<'a> Node<'a> {
     }
 
     pub(crate) fn string(&self) -> Option<&'a str> {
+        self.text(Text::Any)
+    }
+
+    /// A string of a form that the schema can tell; the caller checks it.
+    pub(crate) fn text(&self, form: Text) -> Option<&'a str> {
+        if self.sketched(|| Shape::Text(form)) {
+            return None;
+        }
         match self.value {
             Value::String(text) => Some(text),
             _ => self.wrong_type("a string"),
@@ -102,13 +128,16 @@ impl<'a> Node<'a> {
 
     /// A string that is not empty.
     pub(crate) fn name(&self) -> Option<&'a str> {
-        match self.string()? {
+        match self.text(Text::Filled)? {
             "" => self.error("must not be empty"),
             text => Some(text),
         }
     }
 
     pub(crate) fn boolean(&self) -> Option<bool> {
+        if self.sketched(|| Shape::Boolean) {
+            return None;
+        }
         match self.value {
             Value::Bool(value) => Some(*value),
             _ => self.wrong_type("true or false"),
@@ -118,8 +147,12 @@ impl<'a> Node<'a> {
     /// An integer in a range, in the type the range is given in.
     pub(crate) fn integer<T>(&self, range: RangeInclusive<T>) -> Option<T>
     where
-        T: TryFrom<i64> + PartialOrd + std::fmt::Display + Copy,
+        T: TryFrom<i64> + Into<i64> + PartialOrd + std::fmt::Display + Copy,
     {
+        let (least, most) = (*range.start(), *range.end());
+        if self.sketched(|| Shape::Integer(least.into(), most.into())) {
+            return None;
+        }
         let Value::Number(number) = self.value else {
             return self.wrong_type("an integer");
         };
@@ -137,18 +170,25 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// A string that parses as `T`, which `what` describes ("an IPv4 address").
-    pub(crate) fn parsed<T: FromStr>(&self, what: &str) -> Option<T> {
-        let text = self.string()?;
+    /// Either an integer in a range or a text of a form; the caller reads which.
+    pub(crate) fn integer_or_text(&self, range: RangeInclusive<u16>, form: Text) -> Option<()> {
+        let (least, most) = (*range.start(), *range.end());
+        let sketched = self.sketched(|| Shape::IntegerOrText(least.into(), most.into(), form));
+        (!sketched).then_some(())
+    }
+
+    /// A string that parses as `T`, which the form describes ("an IPv4 address").
+    pub(crate) fn parsed<T: FromStr>(&self, form: Text) -> Option<T> {
+        let text = self.text(form)?;
         match text.parse() {
             Ok(value) => Some(value),
-            Err(_) => self.error(format!("{} is not {what}", quote(text))),
+            Err(_) => self.error(format!("{} is not {}", quote(text), form.what())),
         }
     }
 
     /// An address that can belong to a host: unspecified and multicast ones are refused.
-    pub(crate) fn host_address<T: FromStr + Into<IpAddr> + Copy>(&self, what: &str) -> Option<T> {
-        let addr: T = self.parsed(what)?;
+    pub(crate) fn host_address<T: FromStr + Into<IpAddr> + Copy>(&self, form: Text) -> Option<T> {
+        let addr: T = self.parsed(form)?;
         let ip: IpAddr = addr.into();
         let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
         if ip.is_unspecified() || ip.is_multicast() || broadcast {
@@ -159,6 +199,9 @@ impl<'a> Node<'a> {
 
     /// One of a fixed set of words.
     pub(crate) fn one_of<T: Copy>(&self, words: &[(&'static str, T)]) -> Option<T> {
+        if self.sketched(|| Shape::OneOf(words.iter().map(|(word, _)| *word).collect())) {
+            return None;
+        }
         let text = self.string()?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
@@ -173,8 +216,40 @@ impl<'a> Node<'a> {
     pub(crate) fn list<T>(
         &self,
         max: usize,
+        read: impl FnMut(Node<'a>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        self.read_list(0, max, read)
+    }
+
+    /// A list of at least one item, which `what` describes ("interface").
+    pub(crate) fn list_of_some<T>(
+        &self,
+        max: usize,
+        what: &str,
+        read: impl FnMut(Node<'a>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let items = self.read_list(1, max, read)?;
+        if self.value.as_array().is_some_and(Vec::is_empty) {
+            return self.error(format!("names no {what}"));
+        }
+        Some(items)
+    }
+
+    fn read_list<T>(
+        &self,
+        min: usize,
+        max: usize,
         mut read: impl FnMut(Node<'a>) -> Option<T>,
     ) -> Option<Vec<T>> {
+        if self.sketched(|| Shape::List(min, max)) {
+            read(Node {
+                path: format!("{}[]", self.path),
+                value: &NOTHING,
+                errors: self.errors,
+                sketch: self.sketch,
+            });
+            return None;
+        }
         let Value::Array(items) = self.value else {
             return self.wrong_type("a list");
         };
@@ -186,19 +261,25 @@ impl<'a> Node<'a> {
                 path: format!("{}[{index}]", self.path),
                 value,
                 errors: self.errors,
+                sketch: None,
             })
         };
         Some(items.iter().enumerate().filter_map(read_item).collect())
     }
 
     pub(crate) fn object(&self) -> Option<Fields<'a>> {
+        let fields = |map| Fields {
+            path: self.path.clone(),
+            map,
+            errors: self.errors,
+            taken: RefCell::default(),
+            sketch: self.sketch,
+        };
+        if self.sketched(|| Shape::Object) {
+            return Some(fields(&NO_FIELDS));
+        }
         match self.value {
-            Value::Object(map) => Some(Fields {
-                path: self.path.clone(),
-                map,
-                errors: self.errors,
-                taken: RefCell::default(),
-            }),
+            Value::Object(map) => Some(fields(map)),
             _ => self.wrong_type("an object"),
         }
     }
@@ -210,9 +291,22 @@ pub(crate) struct Fields<'a> {
     map: &'a Map<String, Value>,
     errors: &'a Errors,
     taken: RefCell<Vec<&'static str>>,
+    sketch: Option<&'a Sketch>,
 }
 
 impl<'a> Fields<'a> {
+    /// The fields of an object of which there is only the sketch to come.
+    pub(crate) fn sketched(sketch: &'a Sketch, errors: &'a Errors) -> Self {
+        sketch.note("", Shape::Object);
+        Self {
+            path: String::new(),
+            map: &NO_FIELDS,
+            errors,
+            taken: RefCell::default(),
+            sketch: Some(sketch),
+        }
+    }
+
     pub(crate) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() {
             name.to_owned()
@@ -234,11 +328,15 @@ impl<'a> Fields<'a> {
     /// The field as it stands; `null` counts as absent, as the API server has it.
     pub(crate) fn node(&self, name: &'static str) -> Option<Node<'a>> {
         self.tolerate(name);
-        let value = self.map.get(name).filter(|value| !value.is_null())?;
+        let value = match self.sketch {
+            Some(_) => &NOTHING,
+            None => self.map.get(name).filter(|value| !value.is_null())?,
+        };
         Some(Node {
             path: self.path_of(name),
             value,
             errors: self.errors,
+            sketch: self.sketch,
         })
     }
 
@@ -261,7 +359,9 @@ impl<'a> Fields<'a> {
         name: &'static str,
         read: impl FnOnce(&Node<'a>) -> Option<T>,
     ) -> Option<T> {
-        if !self.has(name) {
+        if let Some(sketch) = self.sketch {
+            sketch.require(&self.path, name);
+        } else if !self.has(name) {
             self.tolerate(name);
             self.error_at(name, "is required");
             return None;
@@ -271,13 +371,18 @@ impl<'a> Fields<'a> {
 
     /// Refuses a field that has a meaning which is not carried out yet.
     pub(crate) fn refuse(&self, name: &'static str) {
-        if let Some(node) = self.node(name) {
+        if let Some(node) = self.node(name)
+            && !node.sketched(|| Shape::Refused)
+        {
             node.error::<()>("is not supported yet");
         }
     }
 
     /// Reports every field that nobody asked for.
     pub(crate) fn deny_unknown(self) {
+        if let Some(sketch) = self.sketch {
+            sketch.close(&self.path);
+        }
         let taken = self.taken.borrow();
         for name in self.map.keys() {
             if taken.contains(&name.as_str()) {

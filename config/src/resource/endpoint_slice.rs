@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::meta::Metadata;
 use crate::reader::{Fields, Node};
+use crate::sketch::Text;
 
 use super::service::{PROTOCOLS, PortProtocol};
 
@@ -83,19 +84,15 @@ pub(super) fn read(object: &Fields<'_>, meta: Option<&Metadata>) -> Option<Endpo
 fn read_endpoint(item: &Node<'_>, family: Option<Family>) -> Option<Endpoint> {
     let f = item.object()?;
     let addrs = f.require("addresses", |node| {
-        let addrs = node.list(MAX_ADDRESSES, |item| match family {
+        node.list_of_some(MAX_ADDRESSES, "address", |item| match family {
             Some(Family::V4) => item
-                .host_address::<Ipv4Addr>("an IPv4 address")
+                .host_address::<Ipv4Addr>(Text::Ipv4Host)
                 .map(IpAddr::V4),
             Some(Family::V6) => item
-                .host_address::<Ipv6Addr>("an IPv6 address")
+                .host_address::<Ipv6Addr>(Text::Ipv6Host)
                 .map(IpAddr::V6),
             None => None,
-        })?;
-        if node.value().as_array().is_some_and(Vec::is_empty) {
-            return node.error("names no address");
-        }
-        Some(addrs)
+        })
     });
     let conditions = f.take("conditions", |node| {
         let f = node.object()?;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::monitors;
 use crate::reader::{Fields, Node, quote};
+use crate::sketch::Text;
 use crate::types::{LbMethod, Monitor, Protocol, ServiceDownAction, Snat};
 
 /// What an Ingress object says.
@@ -111,16 +112,35 @@ pub(super) fn read(object: &Fields<'_>, protocol: Protocol) -> Option<Ingress> {
 fn read_service(node: &Node<'_>) -> Option<(String, ServicePortRef)> {
     let f = node.object()?;
     let name = f.require("name", |node| node.name().map(str::to_owned));
-    let port = f.require("port", |node| match node.value() {
-        Value::String(text) if text.parse::<i64>().is_ok() => node.error(format!(
-            "{} is a number in quotes; write it without quotes",
-            quote(text)
-        )),
-        Value::String(_) => Some(ServicePortRef::Name(node.name()?.to_owned())),
-        _ => node.integer(1..=u16::MAX).map(ServicePortRef::Number),
+    let port = f.require("port", |node| {
+        node.integer_or_text(1..=u16::MAX, Text::PortName)?;
+        match node.value() {
+            Value::String(text) if text.parse::<i64>().is_ok() => node.error(format!(
+                "{} is a number in quotes; write it without quotes",
+                quote(text)
+            )),
+            Value::String(text) if is_port_name(text) => Some(ServicePortRef::Name(text.clone())),
+            Value::String(text) => node.error(format!(
+                "{} is not the name of a Service port (1-63 lower-case letters, digits and \"-\")",
+                quote(text)
+            )),
+            _ => node.integer(1..=u16::MAX).map(ServicePortRef::Number),
+        }
     });
     f.deny_unknown();
     Some((name?, port?))
+}
+
+/// A DNS label (RFC 1123) that is no number, as the API server has the names of ports.
+fn is_port_name(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let allowed = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    bytes.len() <= 63
+        && bytes.iter().all(allowed)
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && !bytes.iter().all(u8::is_ascii_digit)
 }
 
 /// Everything under `spec`; service and monitors are filled in by the caller.
@@ -168,12 +188,13 @@ fn read_spec(f: &Fields<'_>, protocol: Protocol) -> Option<Ingress> {
 
 /// An address, a subnet or a wildcard, of the family the field is for.
 fn destination(node: &Node<'_>, v6: bool) -> Option<IpPrefix> {
-    let (what, other) = if v6 {
-        ("an IPv6 address or subnet", "destinationAddress")
+    let (form, other) = if v6 {
+        (Text::Ipv6Destination, "destinationAddress")
     } else {
-        ("an IPv4 address or subnet", "ipv6destinationAddress")
+        (Text::Ipv4Destination, "ipv6destinationAddress")
     };
-    let text = node.string()?;
+    let what = form.what();
+    let text = node.text(form)?;
     let refuse = || node.error(format!("{} is not {what}", quote(text)));
     let (addr, len) = match text.split_once('/') {
         Some((addr, len)) => (addr, Some(len)),
@@ -197,9 +218,11 @@ fn destination(node: &Node<'_>, v6: bool) -> Option<IpPrefix> {
         }
         return Some(IpPrefix::host(addr));
     };
-    let prefix = len
-        .parse()
-        .ok()
+    // As `parse`, which takes "+8" and "08", is not.
+    let digits = len.bytes().all(|b| b.is_ascii_digit()) && (len == "0" || !len.starts_with('0'));
+    let prefix = digits
+        .then(|| len.parse().ok())
+        .flatten()
         .and_then(|len| IpPrefix::new(addr, len).ok());
     match prefix {
         Some(prefix) if prefix.addr() == addr => Some(prefix),

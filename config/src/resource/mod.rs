@@ -15,6 +15,7 @@ use serde_json::Value;
 pub use endpoint_slice::{Endpoint, EndpointPort, EndpointSlice, Family};
 pub use ingress::{Ingress, ServicePortRef, VlanSelector};
 pub use list::expand;
+pub(crate) use monitors::{INTERVAL as MONITOR_INTERVAL, TIMEOUT as MONITOR_TIMEOUT};
 pub use service::{PortProtocol, Service, ServicePort};
 pub use static_route::StaticRouteSpec;
 pub use vlan::VlanSpec;
@@ -23,6 +24,7 @@ use crate::error::FieldError;
 use crate::kind::{self, Kind};
 use crate::meta::{Metadata, ObjectKey};
 use crate::reader::{Errors, Fields, Node};
+use crate::sketch::Sketch;
 use crate::types::Protocol;
 
 /// A validated object.
@@ -167,7 +169,17 @@ fn read(node: &Node<'_>) -> Option<Object> {
     let kind = kind?;
     let meta = fields.require("metadata", |node| read_metadata(&node.object()?));
     fields.tolerate("status");
-    let resource = match kind {
+    let resource = read_kind(kind, fields, meta.as_ref());
+    api_version?;
+    Some(Object {
+        meta: meta?,
+        resource: resource?,
+    })
+}
+
+/// Everything but the envelope.
+fn read_kind(kind: Kind, fields: Fields<'_>, meta: Option<&Metadata>) -> Option<Resource> {
+    match kind {
         Kind::Vlan => strict(fields, |f| {
             f.require("spec", vlan::read).map(Resource::Vlan)
         }),
@@ -183,15 +195,16 @@ fn read(node: &Node<'_>) -> Option<Object> {
         }),
         // The core kinds carry far more than is read here, and grow with every release.
         Kind::Service => fields.require("spec", service::read).map(Resource::Service),
-        Kind::EndpointSlice => {
-            endpoint_slice::read(&fields, meta.as_ref()).map(Resource::EndpointSlice)
-        }
-    };
-    api_version?;
-    Some(Object {
-        meta: meta?,
-        resource: resource?,
-    })
+        Kind::EndpointSlice => endpoint_slice::read(&fields, meta).map(Resource::EndpointSlice),
+    }
+}
+
+/// What the reader of a kind asks for.
+pub(crate) fn sketch(kind: Kind) -> Sketch {
+    let sketch = Sketch::default();
+    let errors = Errors::default();
+    let _ = read_kind(kind, Fields::sketched(&sketch, &errors), None);
+    sketch
 }
 
 /// Reads, then reports unknown fields.

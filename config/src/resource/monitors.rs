@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use net::L4Port;
+use serde_json::Value;
 
 use crate::reader::{Fields, Node};
 use crate::types::{Monitor, MonitorKind};
@@ -11,8 +12,8 @@ use crate::types::{Monitor, MonitorKind};
 const MAX_SECONDS: u32 = 86_400;
 
 /// Defaults in seconds: three checks and one second without an answer.
-const INTERVAL: u32 = 5;
-const TIMEOUT: u32 = 16;
+pub(crate) const INTERVAL: u32 = 5;
+pub(crate) const TIMEOUT: u32 = 16;
 
 /// Most monitors of one kind.
 const MAX_MONITORS: usize = 16;
@@ -43,22 +44,16 @@ fn read_list(node: &Node<'_>, kind: MonitorKind) -> Option<Vec<Monitor>> {
     node.list(MAX_MONITORS, |item| read_one(&item, kind))
 }
 
-/// Interval and timeout of a list in which one item has only the first and the next only the
+/// Interval and timeout of a list in which one item has only the first and another only the
 /// second: `- interval: 3`, `- timeout: 10`.
-fn split_over_items(node: &Node<'_>) -> Option<(u64, u64)> {
-    let items = node.value().as_array()?;
-    items.windows(2).find_map(|pair| {
-        let [first, second] = pair else { return None };
-        let (with, without) = if first.get("interval").is_some() {
-            (first, second)
-        } else {
-            (second, first)
-        };
-        let lone = with.get("timeout").is_none() && without.get("interval").is_none();
-        let interval = with.get("interval")?.as_u64()?;
-        let timeout = without.get("timeout")?.as_u64()?;
-        lone.then_some((interval, timeout))
-    })
+fn split_over_items<'a>(node: &Node<'a>) -> Option<(&'a Value, &'a Value)> {
+    let lone = |has: &str, lacks: &str| {
+        let mut items = node.value().as_array()?.iter();
+        let given = |item: &&Value, name: &str| item.get(name).is_some_and(|v| !v.is_null());
+        let item = items.find(|item| given(item, has) && !given(item, lacks))?;
+        item.get(has)
+    };
+    lone("interval", "timeout").zip(lone("timeout", "interval"))
 }
 
 fn read_one(item: &Node<'_>, kind: MonitorKind) -> Option<Monitor> {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use net::IpPrefix;
 
 use crate::reader::{Node, quote};
+use crate::sketch::Text;
 
 /// What an `F5SPKStaticRoute` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,15 +21,14 @@ pub struct StaticRouteSpec {
 pub(super) fn read(node: &Node<'_>) -> Option<StaticRouteSpec> {
     let f = node.object()?;
     let destination = f.require("destination", |node| {
-        let text = node.string()?;
-        if let Some((addr, _)) = text.split_once('/')
+        if let Some((addr, _)) = node.value().as_str().and_then(|text| text.split_once('/'))
             && addr.parse::<IpAddr>().is_ok()
         {
             return node.error(format!(
                 "give the bare address \"{addr}\"; the prefix length goes into spec.prefixLen"
             ));
         }
-        node.parsed::<IpAddr>("an IP address")
+        node.parsed::<IpAddr>(Text::Ip)
     });
     let max = if destination.is_none_or(|addr| addr.is_ipv6()) {
         128u8
@@ -38,7 +38,7 @@ pub(super) fn read(node: &Node<'_>) -> Option<StaticRouteSpec> {
     let prefix_len = f.require("prefixLen", |node| node.integer(0..=max));
     let kind = f.require("type", |node| node.one_of(&[("gateway", ())]));
     let gateway = f.require("gateway", |node| {
-        let gateway: IpAddr = node.host_address("an IP address")?;
+        let gateway: IpAddr = node.host_address(Text::IpHost)?;
         match destination {
             Some(to) if to.is_ipv4() != gateway.is_ipv4() => node.error(format!(
                 "{gateway} is not of the address family of spec.destination {to}"

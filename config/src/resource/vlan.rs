@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use net::{IpPrefix, L4Port, VlanId};
 
 use crate::reader::{Fields, Node, quote};
+use crate::sketch::Text;
 use crate::types::{AllowedProtocol, AllowedService, AutoLasthop, Encap, SpreadHash, TrunkHash};
 
 /// What an `F5SPKVlan` says; the fields are those of [`crate::Vlan`].
@@ -31,8 +32,11 @@ pub struct VlanSpec {
     pub category: Option<String>,
 }
 
-/// Most items of any list: replicas, interfaces, services.
+/// Most self IPs of a family, one per replica, and most services.
 const MAX_LIST: usize = 4096;
+
+/// Most interfaces: there are no more names.
+const MAX_INTERFACES: usize = 255;
 
 /// Longest VLAN name in bytes.
 const MAX_NAME: usize = 63;
@@ -51,9 +55,9 @@ pub(super) fn read(node: &Node<'_>) -> Option<VlanSpec> {
     let bonded = f.take("bonded", Node::boolean).unwrap_or(false);
     let internal = f.take("internal", Node::boolean).unwrap_or(false);
     let (self_ips_v4, prefix_len_v4) =
-        read_self_ips::<Ipv4Addr>(&f, "selfip_v4s", "prefixlen_v4", 32, "an IPv4 address");
+        read_self_ips::<Ipv4Addr>(&f, "selfip_v4s", "prefixlen_v4", 32, Text::Ipv4Host);
     let (self_ips_v6, prefix_len_v6) =
-        read_self_ips::<Ipv6Addr>(&f, "selfip_v6s", "prefixlen_v6", 128, "an IPv6 address");
+        read_self_ips::<Ipv6Addr>(&f, "selfip_v6s", "prefixlen_v6", 128, Text::Ipv6Host);
     let mtu = f.take("mtu", |node| node.integer(1500..=9000));
     let allowed_services = f.take("allowed_services", |node| {
         node.list(MAX_LIST, |item| allowed(&item))
@@ -97,8 +101,11 @@ pub(super) fn read(node: &Node<'_>) -> Option<VlanSpec> {
 }
 
 fn vlan_name(node: &Node<'_>) -> Option<String> {
-    let name = node.name()?;
+    let name = node.text(Text::VlanName)?;
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if name.is_empty() {
+        return node.error("must not be empty");
+    }
     if name.len() > MAX_NAME || !name.bytes().all(allowed) {
         return node.error(format!(
             "{} is not a VLAN name (1-{MAX_NAME} letters, digits, \"-\", \"_\" or \".\")",
@@ -130,8 +137,8 @@ fn read_encap(f: &Fields<'_>) -> Option<Encap> {
 
 fn read_interfaces(node: &Node<'_>) -> Option<Vec<String>> {
     let mut seen: Vec<&str> = Vec::new();
-    let interfaces = node.list(MAX_LIST, |item| {
-        let text = item.string()?;
+    node.list_of_some(MAX_INTERFACES, "interface", |item| {
+        let text = item.text(Text::Interface)?;
         let number = text.strip_prefix("1.").unwrap_or_default();
         let valid = !number.starts_with('0')
             && number.bytes().all(|b| b.is_ascii_digit())
@@ -147,11 +154,7 @@ fn read_interfaces(node: &Node<'_>) -> Option<Vec<String>> {
         }
         seen.push(text);
         Some(text.to_owned())
-    })?;
-    if node.value().as_array().is_some_and(Vec::is_empty) {
-        return node.error("names no interface");
-    }
-    Some(interfaces)
+    })
 }
 
 /// A list of addresses and the prefix length they share.
@@ -160,7 +163,7 @@ fn read_self_ips<T>(
     list: &'static str,
     len: &'static str,
     max: u8,
-    what: &str,
+    form: Text,
 ) -> (Vec<T>, u8)
 where
     T: std::str::FromStr + Into<IpAddr> + Copy + Eq + Hash + std::fmt::Display,
@@ -177,7 +180,7 @@ where
                     "give the bare address \"{addr}\"; the prefix length goes into spec.{len}"
                 ));
             }
-            let addr: T = item.host_address(what)?;
+            let addr: T = item.host_address(form)?;
             if !seen.insert(addr) {
                 return item.error(format!("{addr} is listed twice"));
             }
@@ -216,7 +219,7 @@ fn is_subnet_edge(addr: Ipv4Addr, len: u8) -> bool {
 fn allowed(item: &Node<'_>) -> Option<AllowedService> {
     let f = item.object()?;
     let protocol = f.require("protocol", |node| {
-        let text = node.string()?;
+        let text = node.text(Text::LockdownProtocol)?;
         match text.to_ascii_lowercase().as_str() {
             "any" | "all" => Some(AllowedProtocol::Any),
             "tcp" => Some(AllowedProtocol::Tcp),

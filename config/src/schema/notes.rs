@@ -1,0 +1,226 @@
+//! A sentence for each field: what `kubectl explain` shows.
+
+use crate::kind::Kind;
+
+type Note = (&'static str, &'static str);
+
+const VLAN: &[Note] = &[
+    ("", "A VLAN of tmm with its self IPs."),
+    ("spec", "The VLAN."),
+    (
+        "spec.name",
+        "The VLAN's name in tmm; unique among all VLANs. Other resources refer to it.",
+    ),
+    ("spec.tag", "The 802.1Q tag; untagged if absent."),
+    (
+        "spec.outerTag",
+        "An 802.1ad tag (TPID 0x88a8) around the 802.1Q tag.",
+    ),
+    (
+        "spec.interfaces",
+        "The ports, in the order of the pod's attachments: 1.1, 1.2…",
+    ),
+    (
+        "spec.bonded",
+        "The interfaces form one link aggregation group (default false).",
+    ),
+    (
+        "spec.internal",
+        "The node-facing VLAN: the egress gateway towards the cluster (default false).",
+    ),
+    (
+        "spec.selfip_v4s",
+        "IPv4 self IPs, one per replica: the first is of replica 0, and so on. A replica beyond the list stays standby.",
+    ),
+    ("spec.prefixlen_v4", "Prefix length of all IPv4 self IPs."),
+    (
+        "spec.selfip_v6s",
+        "IPv6 self IPs, one per replica: the first is of replica 0, and so on. A replica beyond the list stays standby.",
+    ),
+    ("spec.prefixlen_v6", "Prefix length of all IPv6 self IPs."),
+    (
+        "spec.mtu",
+        "Largest IP packet in octets; TMM_DEFAULT_MTU if absent, else 1500.",
+    ),
+    (
+        "spec.allowed_services",
+        "What the self IPs accept besides ARP, neighbour discovery and ICMP; nothing is locked down if absent.",
+    ),
+    (
+        "spec.allowed_services[].protocol",
+        "tcp, udp, sctp, icmp or any, in letters of any case.",
+    ),
+    (
+        "spec.allowed_services[].port",
+        "The destination port; 0, the default, means all.",
+    ),
+    (
+        "spec.trunk_hash",
+        "How flows are spread over the links of a bonded VLAN (default SRC_DST_IPPORT).",
+    ),
+    (
+        "spec.cmp_hash",
+        "How flows are spread over workers (default DEFAULT: addresses and ports).",
+    ),
+    (
+        "spec.pod_hash",
+        "How flows are spread over replicas that share the VLAN (default DEFAULT).",
+    ),
+    (
+        "spec.auto_lasthop",
+        "Whether replies go to the MAC address that the request came from (by default they do).",
+    ),
+    (
+        "spec.category",
+        "A label that other resources may select VLANs by.",
+    ),
+];
+
+const STATIC_ROUTE: &[Note] = &[
+    ("", "A static route of tmm."),
+    ("spec", "The route."),
+    (
+        "spec.destination",
+        "Where it leads: an address without its length; 0.0.0.0 or :: for the default route.",
+    ),
+    (
+        "spec.prefixLen",
+        "The length of the destination's prefix; 0 for the default route.",
+    ),
+    ("spec.type", "How it leads there: by a gateway."),
+    (
+        "spec.gateway",
+        "The next hop, of the destination's address family.",
+    ),
+    (
+        "spec.interface",
+        "The VLAN that the gateway is on; found by its subnet if absent.",
+    ),
+];
+
+const INGRESS: &[Note] = &[
+    (
+        "",
+        "A virtual server of tmm, balanced over the endpoints of a Service.",
+    ),
+    (
+        "service",
+        "The Service whose ready endpoints are the pool; in the namespace of this object.",
+    ),
+    ("service.name", "Its name."),
+    ("service.port", "Which of its ports, by number or name."),
+    ("spec", "The virtual server."),
+    (
+        "spec.destinationAddress",
+        "The IPv4 address or subnet it listens on; 0.0.0.0/0 is a wildcard. May stand beside ipv6destinationAddress.",
+    ),
+    (
+        "spec.ipv6destinationAddress",
+        "The IPv6 address or subnet it listens on; ::/0 is a wildcard. May stand beside destinationAddress.",
+    ),
+    (
+        "spec.destinationPort",
+        "The port it listens on; 0 means all.",
+    ),
+    (
+        "spec.idleTimeout",
+        "After how many seconds of silence a flow is forgotten (default: TCP 300, UDP 60).",
+    ),
+    (
+        "spec.loadBalancingMethod",
+        "How a pool member is selected (default ROUND_ROBIN).",
+    ),
+    (
+        "spec.snat",
+        "How the client's address is translated (default SRC_TRANS_NONE); with automap, to the self IP of the VLAN that the packet leaves by.",
+    ),
+    ("spec.snatpool", "Not supported yet, and refused."),
+    ("spec.persistence", "Not supported yet, and refused."),
+    ("spec.vlans", "Where it listens; on every VLAN if absent."),
+    ("spec.vlans.vlanList", "Names of VLANs."),
+    (
+        "spec.vlans.category",
+        "A category of VLANs, in addition to the list.",
+    ),
+    (
+        "spec.vlans.disableListedVlans",
+        "On all VLANs but these (default false).",
+    ),
+    (
+        "spec.serviceDownAction",
+        "What happens to the flows of a member that goes down (default NONE).",
+    ),
+    (
+        "monitors",
+        "Health checks. They are validated and kept, and not run yet.",
+    ),
+    (
+        "monitors.tcp",
+        "TCP connections that are opened and closed.",
+    ),
+    (
+        "monitors.tcp[].interval",
+        "Seconds between two checks (default 5).",
+    ),
+    (
+        "monitors.tcp[].timeout",
+        "Seconds without a good answer after which a member is down (default 16).",
+    ),
+    ("monitors.icmp", "ICMP echoes."),
+    (
+        "monitors.icmp[].interval",
+        "Seconds between two checks (default 5).",
+    ),
+    (
+        "monitors.icmp[].timeout",
+        "Seconds without a good answer after which a member is down (default 16).",
+    ),
+    ("monitors.http", "HTTP requests."),
+    (
+        "monitors.http[].interval",
+        "Seconds between two checks (default 5).",
+    ),
+    (
+        "monitors.http[].timeout",
+        "Seconds without a good answer after which a member is down (default 16).",
+    ),
+    ("monitors.http[].sendString", "What is sent."),
+    (
+        "monitors.http[].receiveString",
+        "What the answer must contain.",
+    ),
+    (
+        "monitors.http[].port",
+        "The port, where it is not the member's.",
+    ),
+    ("monitors.udp", "UDP datagrams."),
+    (
+        "monitors.udp[].interval",
+        "Seconds between two checks (default 5).",
+    ),
+    (
+        "monitors.udp[].timeout",
+        "Seconds without a good answer after which a member is down (default 16).",
+    ),
+];
+
+const fn all(kind: Kind) -> &'static [Note] {
+    match kind {
+        Kind::Vlan => VLAN,
+        Kind::StaticRoute => STATIC_ROUTE,
+        Kind::IngressTcp | Kind::IngressUdp => INGRESS,
+        Kind::Service | Kind::EndpointSlice => &[],
+    }
+}
+
+/// The sentence of a place.
+pub(super) fn of(kind: Kind, path: &str) -> Option<&'static str> {
+    let found = all(kind).iter().find(|(place, _)| *place == path);
+    found.map(|(_, note)| *note)
+}
+
+/// Places that have sentences.
+#[cfg(test)]
+pub(super) fn paths(kind: Kind) -> Vec<&'static str> {
+    all(kind).iter().map(|(path, _)| *path).collect()
+}
