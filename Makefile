@@ -6,7 +6,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test bench bench-check bench-bless fuzz lint fmt clean
+.PHONY: help setup build demo demo-stop test bench bench-check bench-bless bless-crds fuzz lint fmt clean
 # One cargo at a time: they would only wait for each other.
 .NOTPARALLEL:
 
@@ -49,6 +49,10 @@ bench-check: ## Compare instructions per packet with benches/instructions.tsv; f
 bench-bless: ## Accept the instructions per packet of now as the baseline
 	@scripts/setup.sh test
 	cargo run --locked --quiet --profile bench -p benches --bin instructions -- --bless
+
+bless-crds: ## Write deploy/crds anew, from the readers of the resources; look at the difference
+	@scripts/setup.sh build
+	UPDATE_GOLDEN=1 cargo test --locked --quiet -p config --test schema what_is_committed
 
 fuzz: ## Fuzz every target for FUZZ_SECONDS each (60 if unset); stops at the first finding
 	@scripts/setup.sh build

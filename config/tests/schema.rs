@@ -285,13 +285,22 @@ fn each_rule_is_broken_by_an_object_and_says_so() {
         with(Kind::Vlan, 2, &|object| drop(object, name));
     }
     with(Kind::Vlan, 0, &|o| {
-        o["spec"]["interfaces"] = json!(["1.1", "1.2", "1.1"])
+        o["spec"]["interfaces"] = json!(["1.1", "1.2", "1.1"]);
+    });
+    with(Kind::Vlan, 0, &|o| {
+        o["spec"]["selfip_v4s"] = json!(["224.0.0.1"]);
+    });
+    with(Kind::Vlan, 0, &|o| {
+        o["spec"]["selfip_v6s"] = json!(["ff02::1"]);
     });
     with(Kind::StaticRoute, 0, &|o| {
-        o["spec"]["prefixLen"] = 33.into()
+        o["spec"]["gateway"] = "255.255.255.255".into();
     });
     with(Kind::StaticRoute, 0, &|o| {
-        o["spec"]["gateway"] = "fd00::1".into()
+        o["spec"]["prefixLen"] = 33.into();
+    });
+    with(Kind::StaticRoute, 0, &|o| {
+        o["spec"]["gateway"] = "fd00::1".into();
     });
     with(Kind::StaticRoute, 1, &|o| drop(o, "interface"));
     for kind in [Kind::IngressTcp, Kind::IngressUdp] {
@@ -300,18 +309,27 @@ fn each_rule_is_broken_by_an_object_and_says_so() {
             drop(o, "ipv6destinationAddress");
         });
         with(kind, 0, &|o| {
-            o["spec"]["vlans"] = json!({"disableListedVlans": true})
+            o["spec"]["vlans"] = json!({"disableListedVlans": true});
         });
         with(kind, 0, &|o| o["spec"]["snatpool"] = "x".into());
         with(kind, 0, &|o| {
-            o["spec"]["persistence"] = json!({"type": "SOURCE_ADDR"})
+            o["spec"]["persistence"] = json!({"type": "SOURCE_ADDR"});
+        });
+        with(kind, 0, &|o| {
+            o["spec"]["destinationAddress"] = "0.0.0.0".into();
+        });
+        with(kind, 0, &|o| {
+            o["spec"]["ipv6destinationAddress"] = "ff02::1".into();
+        });
+        with(kind, 0, &|o| {
+            o["service"]["port"] = "80".into();
         });
         for monitor in ["tcp", "icmp", "http", "udp"] {
             with(kind, 0, &|o| {
-                o["monitors"] = json!({monitor: [{"interval": 3}, {"timeout": 10}]})
+                o["monitors"] = json!({monitor: [{"interval": 3}, {"timeout": 10}]});
             });
             with(kind, 0, &|o| {
-                o["monitors"] = json!({monitor: [{"interval": 17}]})
+                o["monitors"] = json!({monitor: [{"interval": 17}]});
             });
         }
     }

@@ -1,5 +1,6 @@
 //! One kind of one namespace (or of all): rounds of list and watch.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -25,11 +26,14 @@ use crate::ui::Tone;
 use crate::{batch, manifests};
 
 /// How long a list may take.
-const LIST: Duration = Duration::from_secs(60);
+const LIST: Duration = Duration::from_mins(1);
 /// So much longer than the server is asked to keep a watch, kubectl waits for its end.
 const GRACE: Duration = Duration::from_secs(20);
 /// Between rounds: always, and at most after failures.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// What was printed of each object last.
+type Said = HashMap<String, String>;
 
 pub struct Source {
     pub kind: Kind,
@@ -52,9 +56,10 @@ impl Source {
     pub fn run(self) {
         let mut pause = PAUSE.0;
         let mut complained = String::new();
+        let mut said = Said::new();
         while !self.stop.is_set() {
             let begin = Instant::now();
-            match self.round() {
+            match self.round(&mut said) {
                 Ok(()) => {
                     pause = PAUSE.0;
                     complained.clear();
@@ -90,7 +95,7 @@ impl Source {
     }
 
     /// List and watch, until the watch ends; a sentence if it went wrong.
-    fn round(&self) -> Result<(), String> {
+    fn round(&self, said: &mut Said) -> Result<(), String> {
         let global = Global {
             socket: self.socket.clone(),
             timeout: self.timeout,
@@ -132,7 +137,7 @@ impl Source {
             over: Arc::clone(&over),
         };
         let pump = thread::spawn(move || pump.run(objects, kubectl));
-        let lost = self.answers(&mut link);
+        let lost = self.answers(&mut link, said);
         // Either the watch has ended and tmm has answered all of it, or tmm has gone.
         let tmm_first = !over.load(Ordering::Acquire);
         end_watch.kill();
@@ -146,7 +151,8 @@ impl Source {
     /// What kubectl says, and what to do about it.
     fn explain(&self, why: &str) -> String {
         let kind = self.kind;
-        let advice = if why.contains("(NotFound)") || why.contains("could not find the requested") {
+        let unknown = why.contains("(NotFound)") || why.contains("could not find the requested");
+        let advice = if unknown && kind.is_custom() {
             format!(" (the cluster does not know {kind}: tmmctl crds | kubectl apply -f -)")
         } else if why.contains("(Forbidden)") {
             format!(" (the role needs get, list and watch of {})", kind.plural())
@@ -157,15 +163,20 @@ impl Source {
     }
 
     /// Takes what tmm says until it says no more; why it does not.
-    fn answers(&self, link: &mut Link) -> String {
+    fn answers(&self, link: &mut Link, said: &mut Said) -> String {
         loop {
             match link.receive_at_leisure() {
-                Ok(Response::Answer(answer)) => self.answer(&answer),
+                Ok(Response::Answer(answer)) => self.answer(&answer, said),
                 Ok(Response::State(line)) => {
                     if !self.quiet && self.kind.is_custom() {
                         let (tone, text) = describe(&line);
                         let label = manifests::name(&line.kind, &line.namespace, &line.name);
-                        self.line(tone, format!("{label}: {text}"));
+                        let text = format!("{label}: {text}");
+                        // What is written to the cluster comes back and is said again.
+                        if said.get(&label) != Some(&text) {
+                            self.line(tone, text.clone());
+                            said.insert(label, text);
+                        }
                     }
                     if let (Some(board), Some(kind)) = (&self.board, Kind::from_name(&line.kind))
                         && kind.is_custom()
@@ -184,7 +195,7 @@ impl Source {
         }
     }
 
-    fn answer(&self, answer: &Answer) {
+    fn answer(&self, answer: &Answer, said: &mut Said) {
         let identity = Identity {
             kind: answer.kind.clone(),
             namespace: answer.namespace.clone(),
@@ -194,7 +205,11 @@ impl Source {
         if !answer.accepted {
             let errors: Vec<String> = answer.errors.iter().map(ToString::to_string).collect();
             let label = manifests::label(&identity);
-            self.line(Tone::Bad, format!("{label} refused: {}", errors.join("; ")));
+            let text = format!("{label} refused: {}", errors.join("; "));
+            if said.get(&label) != Some(&text) {
+                self.line(Tone::Bad, text.clone());
+                said.insert(label, text);
+            }
             if let (Some(board), Some(key)) = (&self.board, identity.key())
                 && key.kind.is_custom()
             {
@@ -202,6 +217,12 @@ impl Source {
                 board.say(key, Verdict::of_refusal(generation, &answer.errors));
             }
             return;
+        }
+        if answer.event.as_deref() == Some("DELETED") {
+            let label = manifests::label(&identity);
+            if said.remove(&label).is_some() && !self.quiet {
+                self.line(Tone::Plain, format!("{label} deleted"));
+            }
         }
         let end_of_list = answer.event.as_deref() == Some("BOOKMARK") && answer.note.is_some();
         if let (true, false, Some(note)) = (end_of_list, self.quiet, &answer.note) {

@@ -23,7 +23,7 @@ const SETTLED: Duration = Duration::from_millis(700);
 /// Time between two writes.
 const PACE: Duration = Duration::from_millis(200);
 /// After a failure, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// How long one write may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest message, in characters; the definition allows 32768 octets.
@@ -93,7 +93,7 @@ impl Verdict {
                 old["status"] == self.status(),
                 old["lastTransitionTime"].as_str(),
             ) {
-                since = time.to_owned();
+                time.clone_into(&mut since);
             }
         }
         conditions.retain(|old| old["type"] != CONDITION);
@@ -194,7 +194,7 @@ impl Board {
                     Duration::ZERO
                 }
                 Some((_, due)) => due - now,
-                None => Duration::from_secs(3600),
+                None => Duration::from_hours(1),
             };
             inner = self
                 .bell
@@ -284,7 +284,9 @@ fn now() -> String {
 /// Seconds since 1970 as a date and time of the Gregorian calendar.
 fn rfc3339(seconds: u64) -> String {
     let (mut days, rest) = (seconds / 86_400, seconds % 86_400);
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let mut year = 1970;
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));

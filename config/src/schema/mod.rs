@@ -259,7 +259,10 @@ fn build(kind: Kind, sketch: &Sketch, path: &str, shape: &Shape) -> Value {
         // Kept, so that it is refused and not dropped in silence.
         Shape::Refused => rules::refused(path),
     };
-    let rules = rules::of(kind, path, sketch);
+    let mut rules = rules::of(kind, path, sketch);
+    if let Shape::Text(form) | Shape::IntegerOrText(_, _, form) = shape {
+        rules.extend(rules::of_text(*form));
+    }
     if !rules.is_empty() {
         schema["x-kubernetes-validations"] = rules.into();
     }
@@ -283,55 +286,41 @@ fn child_name<'c>(path: &str, child: &'c str) -> Option<&'c str> {
 
 /// How a form of text looks to an API server: patterns are Go's (RE2) and ECMA's at once.
 fn text(form: Text) -> Value {
-    const NO_HOST_V4: &str = r"^(0\.0\.0\.0|255\.255\.255\.255|(22[4-9]|23[0-9])\..*)$";
-    const NO_HOST_V6: &str = "^([fF][fF][0-9a-fA-F]{2}:.*|[0:.]+)$";
-    let not = |pattern: &str| json!({"pattern": pattern});
-    match form {
-        Text::Any => json!({"type": "string"}),
-        Text::Filled => json!({"type": "string", "minLength": 1}),
-        Text::Ipv4Host => json!({
-            "type": "string", "maxLength": 15, "format": "ipv4", "not": not(NO_HOST_V4),
-        }),
-        Text::Ipv6Host => json!({
-            "type": "string", "maxLength": 45, "format": "ipv6", "not": not(NO_HOST_V6),
-        }),
-        Text::Ip => json!({
-            "type": "string", "maxLength": 45,
-            "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}],
-        }),
-        Text::IpHost => json!({
-            "type": "string", "maxLength": 45,
-            "anyOf": [
-                {"format": "ipv4", "not": not(NO_HOST_V4)},
-                {"format": "ipv6", "not": not(NO_HOST_V6)},
-            ],
+    let mut schema = match form {
+        Text::Any => json!({}),
+        Text::Filled => json!({"minLength": 1}),
+        Text::Ipv4Host => json!({"maxLength": 15, "format": "ipv4"}),
+        Text::Ipv6Host => json!({"maxLength": 45, "format": "ipv6"}),
+        Text::Ip | Text::IpHost => json!({
+            "maxLength": 45, "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}],
         }),
         Text::Ipv4Destination => json!({
-            "type": "string", "maxLength": 18,
+            "maxLength": 18,
             "pattern": "^[0-9.]+(/(0|[1-9][0-9]?))?$",
-            "anyOf": [{"format": "ipv4", "not": not(NO_HOST_V4)}, {"format": "cidr"}],
+            "anyOf": [{"format": "ipv4"}, {"format": "cidr"}],
         }),
         Text::Ipv6Destination => json!({
-            "type": "string", "maxLength": 49,
+            "maxLength": 49,
             "pattern": "^[0-9a-fA-F]*:[0-9a-fA-F:.]*(/(0|[1-9][0-9]?|1[0-2][0-9]))?$",
-            "anyOf": [{"format": "ipv6", "not": not(NO_HOST_V6)}, {"format": "cidr"}],
+            "anyOf": [{"format": "ipv6"}, {"format": "cidr"}],
         }),
         Text::VlanName => json!({
-            "type": "string", "minLength": 1, "maxLength": 63, "pattern": "^[-A-Za-z0-9_.]+$",
+            "minLength": 1, "maxLength": 63, "pattern": "^[-A-Za-z0-9_.]+$",
         }),
         Text::Interface => json!({
-            "type": "string", "maxLength": 5,
+            "maxLength": 5,
             "pattern": r"^1\.([1-9][0-9]?|1[0-9][0-9]|2[0-4][0-9]|25[0-5])$",
         }),
-        Text::PortName => json!({
-            "type": "string", "maxLength": 63,
-            "allOf": [{"pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"}, {"pattern": "[^0-9]"}],
-        }),
+        Text::PortName => json!({"maxLength": 63}),
         Text::LockdownProtocol => json!({
-            "type": "string", "maxLength": 4,
+            "maxLength": 4,
             "pattern": "^([aA][nN][yY]|[aA][lL][lL]|[tT][cC][pP]|[uU][dD][pP]|[sS][cC][tT][pP]|[iI][cC][mM][pP])$",
         }),
+    };
+    if let Some(map) = schema.as_object_mut() {
+        map.shift_insert(0, "type".to_owned(), "string".into());
     }
+    schema
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::kind::Kind;
 use crate::resource::{MONITOR_INTERVAL, MONITOR_TIMEOUT};
-use crate::sketch::{Shape, Sketch};
+use crate::sketch::{Shape, Sketch, Text};
 
 /// A place, a rule that holds there, and what to say if it does not.
 type Rule = (&'static str, &'static str, &'static str);
@@ -127,6 +127,35 @@ pub(super) fn of(kind: Kind, path: &str, sketch: &Sketch) -> Vec<Value> {
         rules.push(rule(&format!("!has(self.{name})"), &message));
     }
     rules
+}
+
+/// What holds of a form of text, where a pattern would not say what is wrong.
+pub(super) fn of_text(form: Text) -> Option<Value> {
+    const NO_HOST: &str = "cannot be the address of a host";
+    const V4: &str = "^(0[.]0[.]0[.]0|255[.]255[.]255[.]255|(22[4-9]|23[0-9])[.].*)$";
+    const V6: &str = "^([fF][fF][0-9a-fA-F]{2}:.*|[0:.]+)$";
+    const V6_OR_V4: &str =
+        "^([fF][fF][0-9a-fA-F]{2}:.*|[0:.]+|255[.]255[.]255[.]255|(22[4-9]|23[0-9])[.].*)$";
+    let is_not = |pattern: &str| format!("!self.matches('{pattern}')");
+    let (rule, message) = match form {
+        Text::Ipv4Host => (is_not(V4), NO_HOST),
+        Text::Ipv6Host => (is_not(V6), NO_HOST),
+        Text::IpHost => (is_not(V6_OR_V4), NO_HOST),
+        Text::Ipv4Destination => (
+            format!("self.contains('/') || {}", is_not(V4)),
+            "is not a unicast address; a wildcard is written 0.0.0.0/0",
+        ),
+        Text::Ipv6Destination => (
+            format!("self.contains('/') || {}", is_not(V6)),
+            "is not a unicast address; a wildcard is written ::/0",
+        ),
+        Text::PortName => (
+            "type(self) == int || (self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.matches('[^0-9]'))".to_owned(),
+            "is neither a port number (without quotes) nor the name of a Service port",
+        ),
+        _ => return None,
+    };
+    Some(json!({"rule": rule, "message": message}))
 }
 
 /// What is kept of a field that is refused: rules see only fields that have a type.
