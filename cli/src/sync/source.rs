@@ -41,7 +41,7 @@ pub struct Source {
     /// How long a watch lasts.
     pub round: Duration,
     pub socket: PathBuf,
-    pub timeout: Duration,
+    pub timeout: Option<Duration>,
     pub color: ColorChoice,
     pub quiet: bool,
     pub kubectl: Arc<Kubectl>,
