@@ -6,7 +6,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test bench bench-check bench-bless bless-crds fuzz lint fmt clean
+.PHONY: help setup build demo demo-stop test test-vf bench bench-check bench-bless bless-crds fuzz lint fmt clean
 # One cargo at a time: they would only wait for each other.
 .NOTPARALLEL:
 
@@ -35,6 +35,11 @@ test: setup ## Run every check and test; the end-to-end tests need root
 	cargo build --workspace --bins --locked
 	cargo test --workspace --doc --locked --quiet
 	cargo nextest run --workspace --locked
+
+test-vf: ## Run tmm on SR-IOV virtual functions in an emulated machine (root; fetches 110 MB once)
+	@scripts/setup.sh vf
+	cargo build --locked -p dataplane -p cli -p tests --bins
+	@tests/vf/run
 
 bench: ## Measure everything in less than 10 minutes: target/bench/report.md (ONLY=a,b, QUICK=1)
 	@scripts/setup.sh test

@@ -18,6 +18,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eal_init",
     "rte_eth_dev_get_name_by_port",
     "rte_eth_dev_get_port_by_name",
+    "rte_eth_dev_reset",
     "rte_eth_dev_set_mtu",
     "rte_eth_dev_start",
     "rte_eth_dev_rx_intr_ctl_q_get_fd",

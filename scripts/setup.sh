@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh build        compilers, DPDK, Rust
 #   scripts/setup.sh demo         the above and what the demo talks with
+#   scripts/setup.sh vf           building, and what the test on virtual functions needs
 #   scripts/setup.sh test         everything (the default)
 #
 # Debian 12 and 13. Says what it installs; with nothing missing it takes well under a second.
@@ -13,6 +14,7 @@ export PATH="${CARGO_HOME:-${HOME:=/root}/.cargo}/bin:$PATH"
 
 BUILD_PACKAGES=(build-essential pkg-config clang libclang-dev libdpdk-dev ca-certificates curl)
 DEMO_PACKAGES=(iproute2 iputils-ping jq tcpdump)
+VF_PACKAGES=(python3 binutils debian-archive-keyring)
 TEST_PACKAGES=(dpdk dpdk-dev tshark iperf3 iputils-arping ethtool valgrind)
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -101,14 +103,18 @@ case ${1:-test} in
         install_packages "${BUILD_PACKAGES[@]}" "${DEMO_PACKAGES[@]}"
         install_rust
         ;;
+    vf)
+        install_packages "${BUILD_PACKAGES[@]}" "${DEMO_PACKAGES[@]}" "${VF_PACKAGES[@]}"
+        install_rust
+        ;;
     test)
         # A kubectl of any other origin will do as well.
         have kubectl || TEST_PACKAGES+=(kubernetes-client)
-        install_packages "${BUILD_PACKAGES[@]}" "${DEMO_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+        install_packages "${BUILD_PACKAGES[@]}" "${DEMO_PACKAGES[@]}" "${VF_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
         install_rust
         # Each test runs in a process of its own: a process has one DPDK environment at most.
         install_cargo_tool nextest cargo-nextest
         ;;
-    *) die "unknown purpose \"$1\": build, demo or test" ;;
+    *) die "unknown purpose \"$1\": build, demo, vf or test" ;;
 esac
 say "everything for \"${1:-test}\" is there: cargo $(found_rust), DPDK $(pkg-config --modversion libdpdk)"

@@ -29,6 +29,10 @@ pub enum Command {
     Dump(FlowDump),
     /// Tell how many flows are not closed.
     CountOpen(Sender<u64>),
+    /// Let go of this port's device: it is to be stopped.
+    Park(PortId),
+    /// Take this port's device up again.
+    Resume(PortId),
 }
 
 /// Which flows are wanted; what is `None` selects everything.

@@ -1,6 +1,6 @@
 //! A port on one DPDK queue pair.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
 use dpdk::{ChecksumStatus, Mbuf, Mempool, RxQueue, TxQueue};
@@ -55,10 +55,50 @@ pub struct QueueCounters {
     pub tx_rejected_packets: Counter,
 }
 
+/// The queues of one worker on one port, out of its hands.
+#[derive(Debug, Default)]
+pub struct Queues {
+    /// To receive by.
+    pub rx: Option<RxQueue>,
+    /// To send by.
+    pub tx: Option<TxQueue>,
+}
+
+/// Where a worker leaves its queues of a port when the device must be stopped, and finds new ones.
+#[derive(Debug, Default)]
+pub struct Dock(Mutex<Option<Queues>>);
+
+impl Dock {
+    /// What lies there.
+    pub fn take(&self) -> Option<Queues> {
+        self.place().take()
+    }
+
+    /// Whether queues lie there.
+    pub fn is_taken(&self) -> bool {
+        self.place().is_some()
+    }
+
+    /// Lays queues there.
+    pub fn put(&self, queues: Queues) {
+        *self.place() = Some(queues);
+    }
+
+    fn place(&self) -> std::sync::MutexGuard<'_, Option<Queues>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One receive and one transmit queue of a port, for one worker; or one of them, or none.
 pub struct DpdkPort {
     rx: Option<RxQueue>,
     tx: Option<TxQueue>,
+    dock: Arc<Dock>,
+    parked: bool,
+    /// How often its queues have gone or come.
+    changes: u64,
+    /// By queues that were there before.
+    rejected_before: u64,
     pool: Mempool,
     counters: Arc<QueueCounters>,
     received: ArrayVec<Mbuf, BURST>,
@@ -77,6 +117,10 @@ impl DpdkPort {
         Self {
             rx,
             tx,
+            dock: Arc::default(),
+            parked: false,
+            changes: 0,
+            rejected_before: 0,
             pool,
             counters: Arc::default(),
             received: ArrayVec::new(),
@@ -89,9 +133,19 @@ impl DpdkPort {
         self.rx.as_mut()
     }
 
+    /// How often its queues have gone or come: whoever waits for them has to look again.
+    pub const fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// What the queues drop, for whoever shows it.
     pub fn counters(&self) -> Arc<QueueCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Where the queues go when the port is parked.
+    pub fn dock(&self) -> Arc<Dock> {
+        Arc::clone(&self.dock)
     }
 }
 
@@ -136,7 +190,9 @@ impl Port for DpdkPort {
         self.sending
             .extend(frames.drain(..).map(|frame| frame.mbuf));
         tx.tx_burst(&mut self.sending);
-        self.counters.tx_rejected_packets.set(tx.rejected_packets());
+        self.counters
+            .tx_rejected_packets
+            .set(self.rejected_before + tx.rejected_packets());
         // What was not sent goes back to the caller, in order.
         frames.extend(self.sending.drain(..).map(|mbuf| DpdkFrame {
             mbuf,
@@ -151,6 +207,34 @@ impl Port for DpdkPort {
             mbuf,
             rx: RxMeta::default(),
         })
+    }
+
+    fn park(&mut self) {
+        if self.parked {
+            return;
+        }
+        self.parked = true;
+        self.changes += 1;
+        self.rejected_before = self.counters.tx_rejected_packets.get();
+        self.dock.put(Queues {
+            rx: self.rx.take(),
+            tx: self.tx.take(),
+        });
+    }
+
+    fn resume(&mut self) {
+        if !self.parked {
+            return;
+        }
+        // Without new queues it stays parked.
+        if let Some(Queues { rx, tx }) = self.dock.take() {
+            (self.rx, self.tx, self.parked) = (rx, tx, false);
+            self.changes += 1;
+        }
+    }
+
+    fn is_parked(&self) -> bool {
+        self.parked
     }
 }
 

@@ -32,4 +32,16 @@ pub trait Port {
 
     /// A new frame with these octets, or `None` if no buffer is free or they do not fit.
     fn frame(&mut self, octets: &[u8]) -> Option<Self::Frame>;
+
+    /// Lets go of the device, so that it can be stopped. Until [`resume`](Self::resume), nothing comes
+    /// in and nothing is taken. Ports without a device do nothing.
+    fn park(&mut self) {}
+
+    /// Takes the device up again.
+    fn resume(&mut self) {}
+
+    /// Whether the device is let go of.
+    fn is_parked(&self) -> bool {
+        false
+    }
 }

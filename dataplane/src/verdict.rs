@@ -79,7 +79,7 @@ counted! {
         NoRoom "no_room" "no room in the buffer for the new header",
         HandoffFull "handoff_full" "the worker whose flow it is was behind with taking frames over",
         NoBuffer "no_buffer" "no buffer free for a frame of our own",
-        PortDown "port_down" "no port of the VLAN has a link",
+        PortDown "port_down" "no port of the VLAN has a link, or it is being restarted",
         TxFull "tx_full" "the port's transmit queue stayed full; also counted as forwarded or answered",
     }
 }

@@ -383,8 +383,13 @@ impl<P: Port> Worker<P> {
             }
             waiting = rest;
         }
+        let reason = if port.is_parked() {
+            DropReason::PortDown
+        } else {
+            DropReason::TxFull
+        };
         for _ in tx.drain(..) {
-            self.shared.counters.count_drop(DropReason::TxFull);
+            self.shared.counters.count_drop(reason);
         }
     }
 
@@ -429,6 +434,16 @@ impl<P: Port> Worker<P> {
                 Command::CountOpen(asker) => {
                     // One answer for each worker fits; nobody may be listening any more.
                     let _ = asker.try_send(self.pipeline.flows().open());
+                }
+                Command::Park(port) => {
+                    if let Some(port) = self.ports.get_mut(usize::from(port.0)) {
+                        port.park();
+                    }
+                }
+                Command::Resume(port) => {
+                    if let Some(port) = self.ports.get_mut(usize::from(port.0)) {
+                        port.resume();
+                    }
                 }
             }
         }

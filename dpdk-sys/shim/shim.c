@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Only the removal of a device is told through a function that DPDK calls so. */
+#define ALLOW_EXPERIMENTAL_API
 #include "shim.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,6 +99,82 @@ uint32_t shim_mempool_size(const struct rte_mempool *pool)
 	return pool->size;
 }
 
+/* Written by DPDK's interrupt thread and the drivers, read by whoever looks after the ports. */
+static _Atomic uint32_t events[RTE_MAX_ETHPORTS];
+
+static void note_event(uint16_t port, uint32_t what)
+{
+	if (port < RTE_MAX_ETHPORTS)
+		atomic_fetch_or(&events[port], what);
+}
+
+static int on_port_event(uint16_t port, enum rte_eth_event_type event, void *arg, void *ret)
+{
+	(void)arg;
+	(void)ret;
+	switch (event) {
+	case RTE_ETH_EVENT_INTR_LSC:
+		note_event(port, SHIM_EVENT_LINK);
+		break;
+	case RTE_ETH_EVENT_INTR_RMV:
+		note_event(port, SHIM_EVENT_REMOVED);
+		break;
+	case RTE_ETH_EVENT_INTR_RESET:
+		note_event(port, SHIM_EVENT_RESET);
+		break;
+	default:
+		break;
+	}
+	return 0;
+}
+
+/* A device of VFIO is asked for by the kernel: the port knows nothing of it. */
+static void on_device_event(const char *name, enum rte_dev_event_type event, void *arg)
+{
+	(void)name;
+	if (event == RTE_DEV_EVENT_REMOVE)
+		note_event((uint16_t)(uintptr_t)arg, SHIM_EVENT_REMOVED);
+}
+
+static const enum rte_eth_event_type WATCHED[] = {
+	RTE_ETH_EVENT_INTR_LSC,
+	RTE_ETH_EVENT_INTR_RMV,
+	RTE_ETH_EVENT_INTR_RESET,
+};
+
+int shim_events_watch(uint16_t port, const char *device)
+{
+	size_t i;
+	int err;
+
+	if (port >= RTE_MAX_ETHPORTS)
+		return -EINVAL;
+	atomic_store(&events[port], 0);
+	for (i = 0; i < RTE_DIM(WATCHED); i++) {
+		err = rte_eth_dev_callback_register(port, WATCHED[i], on_port_event, NULL);
+		if (err != 0)
+			return err;
+	}
+	if (device == NULL)
+		return 0;
+	return rte_dev_event_callback_register(device, on_device_event, (void *)(uintptr_t)port);
+}
+
+void shim_events_unwatch(uint16_t port, const char *device)
+{
+	size_t i;
+
+	for (i = 0; i < RTE_DIM(WATCHED); i++)
+		rte_eth_dev_callback_unregister(port, WATCHED[i], on_port_event, NULL);
+	if (device != NULL)
+		rte_dev_event_callback_unregister(device, on_device_event, (void *)(uintptr_t)port);
+}
+
+uint32_t shim_events_take(uint16_t port)
+{
+	return port < RTE_MAX_ETHPORTS ? atomic_exchange(&events[port], 0) : 0;
+}
+
 int shim_device_info(uint16_t port, struct shim_device_info *out)
 {
 	struct rte_eth_dev_info info;
@@ -151,8 +230,19 @@ int shim_device_remove(uint16_t port)
 int shim_port_configure(uint16_t port, const struct shim_port_conf *conf)
 {
 	struct rte_eth_conf eth;
+	struct rte_eth_dev_info info;
+	int err;
 
+	memset(&info, 0, sizeof(info));
+	err = rte_eth_dev_info_get(port, &info);
+	if (err != 0)
+		return err;
 	memset(&eth, 0, sizeof(eth));
+	/* Asking for one that the device has not got is an error. */
+	if (conf->event_interrupts && info.dev_flags != NULL) {
+		eth.intr_conf.lsc = (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
+		eth.intr_conf.rmv = (*info.dev_flags & RTE_ETH_DEV_INTR_RMV) != 0;
+	}
 	eth.rxmode.mtu = conf->mtu;
 	eth.rxmode.offloads = conf->rx_offloads;
 	eth.txmode.offloads = conf->tx_offloads;
@@ -305,6 +395,20 @@ int shim_mac_remove(uint16_t port, const uint8_t mac[6])
 
 	memcpy(addr.addr_bytes, mac, sizeof(addr.addr_bytes));
 	return rte_eth_dev_mac_addr_remove(port, &addr);
+}
+
+int shim_mac_set(uint16_t port, const uint8_t mac[6])
+{
+	struct rte_ether_addr addr;
+
+	memcpy(addr.addr_bytes, mac, sizeof(addr.addr_bytes));
+	return rte_eth_dev_default_mac_addr_set(port, &addr);
+}
+
+int shim_probe(uint16_t port)
+{
+	/* No VLAN at all: taking it out is carried to the physical function, which has nothing to do. */
+	return rte_eth_dev_vlan_filter(port, 0, 0);
 }
 
 int shim_link(uint16_t port, struct shim_link *out)

@@ -147,6 +147,7 @@ struct shim_port_conf {
 	const uint8_t *rss_key; /* NULL: the driver's own */
 	uint8_t rss_key_len;
 	uint8_t rx_interrupts; /* whether receive queues can raise them */
+	uint8_t event_interrupts; /* of link and removal, where the device has them */
 };
 
 struct shim_link {
@@ -185,6 +186,19 @@ void shim_mbuf_free(struct rte_mbuf *m);
 int shim_mbuf_linearize(struct rte_mbuf *m);
 uint32_t shim_mempool_size(const struct rte_mempool *pool);
 
+/* What a device has told since it was last asked. */
+enum {
+	SHIM_EVENT_LINK = 1,
+	SHIM_EVENT_RESET = 2,
+	SHIM_EVENT_REMOVED = 4,
+};
+
+/* Notes what the port tells from now on; `device`: name on its bus, for one that can be pulled out, or NULL. */
+int shim_events_watch(uint16_t port, const char *device);
+void shim_events_unwatch(uint16_t port, const char *device);
+/* What was noted since the last time. */
+uint32_t shim_events_take(uint16_t port);
+
 int shim_device_info(uint16_t port, struct shim_device_info *out);
 int shim_device_socket(uint16_t port);
 /* Closes the port and takes its device off the bus. */
@@ -207,6 +221,9 @@ int shim_mac(uint16_t port, uint8_t out[6]);
 /* One more address whose frames are taken in, or no longer. */
 int shim_mac_add(uint16_t port, const uint8_t mac[6]);
 int shim_mac_remove(uint16_t port, const uint8_t mac[6]);
+int shim_mac_set(uint16_t port, const uint8_t mac[6]);
+/* Asks for nothing that changes anything, of whoever owns the device. */
+int shim_probe(uint16_t port);
 int shim_link(uint16_t port, struct shim_link *out);
 int shim_stats(uint16_t port, struct shim_stats *out);
 /* Fills up to `n`; returns how many there are, or a negative errno. */

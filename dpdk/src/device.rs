@@ -1,6 +1,6 @@
 //! A device DPDK has opened, before it is a port.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, c_char};
 use std::sync::Arc;
 
 use dpdk_sys as sys;
@@ -22,6 +22,18 @@ pub struct Device {
     spec: PortSpec,
     /// The files that were open before it was made.
     before: OpenFiles,
+}
+
+/// What a device has told of its own accord.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PortEvents {
+    /// The link went up or down.
+    pub link: bool,
+    /// The device was reset from outside, as virtual functions are with their physical one: it needs
+    /// a [`restart`](crate::EthPort::restart).
+    pub reset: bool,
+    /// The device is gone, or the kernel wants it back.
+    pub removed: bool,
 }
 
 /// What a device is and can do.
@@ -55,12 +67,40 @@ impl Device {
         spec: PortSpec,
         before: OpenFiles,
     ) -> Self {
-        Self {
+        let device = Self {
             eal,
             id,
             name,
             spec,
             before,
+        };
+        let bus_name = device.bus_name();
+        let watched = device.call("watching", || {
+            // SAFETY: the port exists; the name outlives the call, which copies it.
+            unsafe { sys::shim_events_watch(id, as_pointer(bus_name.as_ref())) }
+        });
+        if let Err(error) = watched {
+            tracing::debug!(%error, "events of the device are not seen");
+        }
+        device
+    }
+
+    /// The name by which the bus tells that the device is being taken away.
+    fn bus_name(&self) -> Option<CString> {
+        let PortSpec::Pci(_) = self.spec else {
+            return None;
+        };
+        CString::new(self.name.as_str()).ok()
+    }
+
+    /// What the device has told since it was last asked.
+    pub(crate) fn take_events(&self) -> PortEvents {
+        // SAFETY: takes and returns integers.
+        let told = unsafe { sys::shim_events_take(self.id) };
+        PortEvents {
+            link: told & sys::SHIM_EVENT_LINK != 0,
+            reset: told & sys::SHIM_EVENT_RESET != 0,
+            removed: told & sys::SHIM_EVENT_REMOVED != 0,
         }
     }
 
@@ -145,8 +185,15 @@ impl Device {
     }
 }
 
+fn as_pointer(text: Option<&CString>) -> *const c_char {
+    text.map_or(std::ptr::null(), |text| text.as_ptr())
+}
+
 impl Drop for Device {
     fn drop(&mut self) {
+        let bus_name = self.bus_name();
+        // SAFETY: the port exists; the name outlives the call.
+        unsafe { sys::shim_events_unwatch(self.id, as_pointer(bus_name.as_ref())) };
         let result = self.call("closing", || {
             // In the same step, as the number may be given out again at once.
             self.eal.disclaim(self.id);

@@ -61,13 +61,13 @@ mod thread;
 mod wait;
 mod wakeup;
 
-pub use device::{Device, DeviceInfo};
+pub use device::{Device, DeviceInfo, PortEvents};
 pub use eal::{Eal, EalConfig, HugePages, LogLevel};
 pub use error::{Error, Excerpt};
 pub use mbuf::{ChecksumStatus, HEADROOM, Mbuf, RxFlags, ShapeError, TxL3, TxL4, free_bulk};
 pub use mempool::{Mempool, MempoolConfig};
 pub use offload::{Offloads, Rss};
-pub use port::{EthPort, Link, PortConfig, PortStats, RSS_KEY_LEN, RssTable};
+pub use port::{Answer, EthPort, Link, PortConfig, PortStats, RSS_KEY_LEN, RssTable};
 pub use queue::{RxQueue, TxQueue};
 pub use spec::{MemifRole, PciAddress, PortSpec, SpecError, VdevOptions};
 pub use thread::{LcoreGuard, pin_to_cpu};

@@ -133,6 +133,7 @@ pub const TABLES: &[Known] = &[
             eventful(count("rxErrors", "RX-ERRORS")),
             eventful(count("txErrors", "TX-ERRORS")),
             eventful(count("rxNoBuffer", "RX-NO-BUFFER")),
+            eventful(count("resets", "RESETS")),
         ],
     },
     Known {

@@ -147,6 +147,8 @@ pub struct Idler {
     number: usize,
     sleepers: Sleepers,
     set: WaitSet,
+    /// Of its ports' queues, when it was last found out what to wait for.
+    changes: u64,
     /// Every receive queue wakes.
     all_wake: bool,
     /// Some do so by interrupts.
@@ -172,28 +174,17 @@ impl Idler {
         sleepers: &Sleepers,
         started: Instant,
     ) -> Self {
-        let mut set = WaitSet::new();
-        if let Some(sleeper) = sleepers.workers.get(number) {
-            set.add(sleeper.alarm.as_raw_fd());
-        }
-        let (mut all_wake, mut interrupts) = (true, false);
-        for queue in queues(worker) {
-            match queue.wakeup() {
-                Some(fd) => set.add(fd),
-                None => all_wake &= !queue.may_receive(),
-            }
-            interrupts |= queue.has_interrupt();
-        }
         if how == Idle::Adaptive {
             dpdk::wait_precisely();
         }
-        Self {
+        let mut idler = Self {
             how,
             number,
             sleepers: sleepers.clone(),
-            set,
-            all_wake,
-            interrupts,
+            set: WaitSet::new(),
+            changes: 0,
+            all_wake: true,
+            interrupts: false,
             proved: false,
             strikes: 0,
             timed_out: false,
@@ -201,7 +192,27 @@ impl Idler {
             idle_turns: 0,
             handed_out: 0,
             started,
+        };
+        idler.gather(worker);
+        idler
+    }
+
+    /// Finds out what there is to wait for.
+    fn gather(&mut self, worker: &mut Worker<DpdkPort>) {
+        self.set = WaitSet::new();
+        if let Some(sleeper) = self.sleepers.workers.get(self.number) {
+            self.set.add(sleeper.alarm.as_raw_fd());
         }
+        (self.all_wake, self.interrupts) = (true, false);
+        for queue in queues(worker) {
+            match queue.wakeup() {
+                Some(fd) => self.set.add(fd),
+                None => self.all_wake &= !queue.may_receive(),
+            }
+            self.interrupts |= queue.has_interrupt();
+        }
+        // A device that was not to be relied on before is not now.
+        self.all_wake &= !(self.interrupts && self.strikes >= STRIKES);
     }
 
     /// How it waits, for the operator.
@@ -272,6 +283,12 @@ impl Idler {
     #[cold]
     fn wait(&mut self, worker: &mut Worker<DpdkPort>, now: Timestamp, stop: &AtomicBool) {
         self.timed_out = false;
+        // A port that was restarted has other queues.
+        let changes = worker.ports_mut().iter().map(DpdkPort::changes).sum();
+        if self.changes != changes {
+            self.changes = changes;
+            self.gather(worker);
+        }
         let patience = worker.patience(now);
         let Some(sleeper) = self.sleepers.workers.get(self.number).map(Arc::clone) else {
             return;

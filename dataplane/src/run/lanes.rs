@@ -1,9 +1,12 @@
 //! Which queues of a port each worker has, and by whom it sends where it has none.
 
+use std::collections::BTreeMap;
+
 use config::SpreadHash;
-use dpdk::{EthPort, Rss};
+use dpdk::{EthPort, Rss, RxQueue, TxQueue};
 use net::PortId;
 
+use crate::dpdk_port::Queues;
 use crate::tables::Tables;
 
 /// The queues of one port, by worker.
@@ -54,6 +57,24 @@ impl Lanes {
             senders,
         }
     }
+
+    /// Deals the queues of the port out, by worker.
+    pub fn deal(&self, rx: Vec<RxQueue>, tx: Vec<TxQueue>) -> Vec<Queues> {
+        let (mut rx, mut tx) = (by_number(rx), by_number(tx));
+        self.rx
+            .iter()
+            .zip(&self.tx)
+            .map(|(rx_queue, tx_queue)| Queues {
+                rx: rx_queue.and_then(|queue| rx.remove(&queue)),
+                tx: tx_queue.and_then(|queue| tx.remove(&queue)),
+            })
+            .collect()
+    }
+}
+
+/// Queues by their number.
+fn by_number<Q>(queues: Vec<Q>) -> BTreeMap<u16, Q> {
+    (0..).zip(queues).collect()
 }
 
 /// How packets come to their workers at a port, for the log and the operator.

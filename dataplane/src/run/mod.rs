@@ -8,7 +8,9 @@ mod hints;
 mod idle;
 mod lanes;
 mod ports;
+mod recovery;
 mod team;
+mod ward;
 
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
@@ -257,14 +259,19 @@ fn control_loop(
         {
             server.deliver(lines);
         }
+        let due = links_seen.is_none_or(|at| at.elapsed() >= LINK_INTERVAL);
+        let (mut changed, look) = ports.borrow_mut().tend(control.workers(), due);
         ports.borrow_mut().follow(&control.tables());
-        if links_seen.is_none_or(|at| at.elapsed() >= LINK_INTERVAL) {
+        if due || look {
             links_seen = Some(Instant::now());
             ports.borrow_mut().look_at_checksums(bad_checksums(control));
-            for (port, up) in ports.borrow_mut().changed_links() {
-                control.set_link(port, up, now);
-            }
+            changed.extend(ports.borrow_mut().changed_links());
         }
+        for (port, up) in changed {
+            control.set_link(port, up, now);
+        }
+        // They may have been asked to let go of a port.
+        sleepers.hand_on(&workers, false);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use dpdk::{
     Eal, EalConfig, EthPort, HugePages, LogLevel, Mempool, MempoolConfig, Offloads, PortConfig,
@@ -16,11 +17,13 @@ use super::args::{Hugepages, Idle, PortArg, RunArgs};
 use super::filters::{Filter, Wanted};
 use super::hints::hint;
 use super::lanes::{Lanes, spreading, wanted_rss};
+use super::ward::{Change, Ward};
 use crate::control::show::Row;
 use crate::dpdk_port::{DpdkPort, QueueCounters};
 use crate::handoff;
 use crate::steer::Steering;
 use crate::tables::{PortInfo, Tables};
+use crate::worker::Shared;
 
 /// Frames a queue holds in each direction.
 const DESCRIPTORS: u16 = 1024;
@@ -31,13 +34,12 @@ const EAL_MIB: u64 = 48;
 
 /// Everything of DPDK, in the order it must go.
 pub struct Ports {
-    devices: Vec<EthPort>,
+    wards: Vec<Ward>,
     infos: Vec<PortInfo>,
     links: Vec<Option<bool>>,
     filters: Vec<Filter>,
     /// By port, then worker.
     queues: Vec<Vec<Arc<QueueCounters>>>,
-    lanes: Vec<Lanes>,
     workers: u16,
     /// The generation of the tables that the filters follow.
     followed: Option<u64>,
@@ -111,12 +113,11 @@ pub fn open(args: &RunArgs, steering: &Steering) -> Result<(Ports, Vec<Vec<DpdkP
     );
     let pool = Mempool::new(&eal, &pool_config)?;
     let mut opened = Ports {
-        devices: Vec::new(),
+        wards: Vec::new(),
         infos: Vec::new(),
         links: Vec::new(),
         filters: Vec::new(),
         queues: Vec::new(),
-        lanes: Vec::new(),
         workers,
         followed: None,
         promiscuous: args.promiscuous,
@@ -249,23 +250,18 @@ impl Ports {
         if self.workers > 1 {
             info!(port = %id, spreading = spreading.label(), "{}", spreading.text());
         }
-        let (mut rx, mut tx) = (by_number(rx), by_number(tx));
-        let mut take = |worker: usize| {
-            let queue = |lane: &[Option<u16>]| lane.get(worker).copied().flatten();
-            DpdkPort::with_queues(
-                queue(&lanes.rx).and_then(|queue| rx.remove(&queue)),
-                queue(&lanes.tx).and_then(|queue| tx.remove(&queue)),
-                self.pool.clone(),
-            )
-        };
-        let queues: Vec<DpdkPort> = (0..usize::from(self.workers)).map(&mut take).collect();
-        self.devices.push(port);
+        let queues: Vec<DpdkPort> = lanes
+            .deal(rx, tx)
+            .into_iter()
+            .map(|queues| DpdkPort::with_queues(queues.rx, queues.tx, self.pool.clone()))
+            .collect();
+        let docks = queues.iter().map(DpdkPort::dock).collect();
+        self.wards.push(Ward::new(id, port, lanes, docks));
         self.infos.push(info);
         self.links.push(None);
         self.filters.push(Filter::default());
         self.queues
             .push(queues.iter().map(DpdkPort::counters).collect());
-        self.lanes.push(lanes);
         Ok(queues)
     }
 
@@ -314,8 +310,8 @@ impl Ports {
 
     /// The workers that frames leave by, by port, from `worker`.
     pub fn senders(&self, worker: u16) -> Vec<u16> {
-        let sender = |lanes: &Lanes| lanes.senders.get(usize::from(worker)).copied();
-        let senders = self.lanes.iter().map(sender);
+        let sender = |ward: &Ward| ward.lanes().senders.get(usize::from(worker)).copied();
+        let senders = self.wards.iter().map(sender);
         senders.map(|sender| sender.unwrap_or(worker)).collect()
     }
 
@@ -324,9 +320,14 @@ impl Ports {
         let polled = self
             .infos
             .iter()
-            .zip(&self.lanes)
-            .filter_map(|(info, lanes)| {
-                let queue = lanes.rx.get(usize::from(worker)).copied().flatten()?;
+            .zip(&self.wards)
+            .filter_map(|(info, ward)| {
+                let queue = ward
+                    .lanes()
+                    .rx
+                    .get(usize::from(worker))
+                    .copied()
+                    .flatten()?;
                 Some(format!("{}:{queue}", info.id))
             });
         polled.collect::<Vec<_>>().join(",")
@@ -345,11 +346,16 @@ impl Ports {
     /// What a device says of itself, for `tmmctl show ports`.
     pub fn facts(&self, id: PortId) -> Row {
         let mut row = Row::new();
-        let Some(port) = self.devices.get(usize::from(id.0)) else {
+        let Some(ward) = self.wards.get(usize::from(id.0)) else {
+            return row;
+        };
+        row.insert("device".to_owned(), json!(ward.spec().to_string()));
+        row.insert("resets".to_owned(), json!(ward.restarts_total()));
+        let Some(port) = ward.device().filter(|_| ward.is_well()) else {
+            row.insert("link".to_owned(), json!(ward.trouble()));
             return row;
         };
         let offloads: Vec<&str> = port.offloads().names().collect();
-        row.insert("device".to_owned(), json!(port.device().spec().to_string()));
         row.insert("driver".to_owned(), json!(port.driver_name()));
         row.insert("offloads".to_owned(), json!(offloads));
         if let Ok(link) = port.link() {
@@ -393,12 +399,16 @@ impl Ports {
 
     /// Has the devices let in what the VLANs of `tables` need, if these are new.
     pub fn follow(&mut self, tables: &Tables) {
-        if self.followed == Some(tables.generation) {
+        // One that is being restarted is told everything afterwards.
+        if self.followed == Some(tables.generation) || self.wards.iter().any(Ward::is_away) {
             return;
         }
         self.followed = Some(tables.generation);
-        let ports = self.devices.iter_mut().zip(&self.infos);
-        for ((device, info), filter) in ports.zip(&mut self.filters) {
+        let ports = self.wards.iter_mut().zip(&self.infos);
+        for ((ward, info), filter) in ports.zip(&mut self.filters) {
+            let Some(device) = ward.device_mut() else {
+                continue;
+            };
             let wanted = Wanted::of(&tables.vlans, info);
             filter.follow(info.id, device, &wanted, self.promiscuous);
             if self.workers > 1 {
@@ -425,9 +435,9 @@ impl Ports {
         }
         self.checksums_explained = true;
         let interfaces: Vec<&str> = self
-            .devices
+            .wards
             .iter()
-            .filter_map(|device| match device.device().spec() {
+            .filter_map(|ward| match ward.spec() {
                 PortSpec::AfPacket(interface) => Some(interface.as_str()),
                 _ => None,
             })
@@ -446,8 +456,15 @@ impl Ports {
     /// The links that have gone up or down since it was last asked.
     pub fn changed_links(&mut self) -> Vec<(PortId, bool)> {
         let mut changed = Vec::new();
+        // It would be waited for.
+        if self.wards.iter().any(Ward::is_away) {
+            return changed;
+        }
         let seen = self.infos.iter().zip(&mut self.links);
-        for (port, (info, seen)) in self.devices.iter().zip(seen) {
+        for (ward, (info, seen)) in self.wards.iter().zip(seen) {
+            let Some(port) = ward.device().filter(|_| ward.is_well()) else {
+                continue;
+            };
             let Ok(link) = port.link() else { continue };
             if *seen != Some(link.up) {
                 if link.up {
@@ -462,11 +479,40 @@ impl Ports {
         changed
     }
 
+    /// Looks after the devices: hears what they tell, asks the silent ones if `examine`, and goes on with
+    /// restarts. Never waits for those. Gives the ports that are down from now on, and whether the links are
+    /// to be looked at.
+    pub fn tend(&mut self, workers: &[Shared], examine: bool) -> (Vec<(PortId, bool)>, bool) {
+        let now = Instant::now();
+        let (mut changed, mut look) = (Vec::new(), false);
+        let away = self.wards.iter().any(Ward::is_away);
+        let ports = self.wards.iter_mut().zip(&mut self.filters);
+        for ((ward, filter), (info, link)) in ports.zip(self.infos.iter().zip(&mut self.links)) {
+            let mut changes = [Change::default(), ward.tend(workers, now)];
+            if examine && !away {
+                changes[0] = ward.examine(now);
+            }
+            for change in changes {
+                look |= change.look;
+                if change.fresh {
+                    *filter = Filter::default();
+                    self.followed = None;
+                }
+                if change.down && *link != Some(false) {
+                    *link = Some(false);
+                    changed.push((info.id, false));
+                }
+            }
+        }
+        (changed, look)
+    }
+
     /// Stops and closes the ports, and says if a buffer is missing.
     pub fn close(self) {
         let Self {
-            devices, pool, eal, ..
+            wards, pool, eal, ..
         } = self;
+        let devices: Vec<EthPort> = wards.into_iter().filter_map(Ward::into_device).collect();
         let lost: u32 = devices.iter().map(lost_mbufs).sum();
         for mut port in devices {
             if let Err(error) = port.stop() {
@@ -496,11 +542,6 @@ const fn fixed_queues(spec: &PortSpec) -> Option<u16> {
         PortSpec::Memif { queues, .. } => Some(*queues),
         _ => None,
     }
-}
-
-/// Queues by their number.
-fn by_number<Q>(queues: Vec<Q>) -> BTreeMap<u16, Q> {
-    (0..).zip(queues).collect()
 }
 
 /// Buffers a port may keep when it closes, which is a shortcoming of one driver.

@@ -19,10 +19,13 @@ use crate::spec::PortSpec;
 use crate::wakeup::{self, Wakeup};
 
 mod config;
+mod restart;
 mod rss;
+mod set_up;
 
-use config::{FRAME_AROUND_MTU, check_mtu, check_queues};
+use config::check_mtu;
 pub use config::{Link, PortConfig, PortStats, RSS_KEY_LEN, RssTable};
+pub use restart::Answer;
 
 /// What a port's queues own together.
 pub(crate) struct PortInner {
@@ -33,7 +36,7 @@ pub(crate) struct PortInner {
     started: AtomicBool,
     rx_queues: u16,
     /// The device allocates from it.
-    _pool: Mempool,
+    pool: Mempool,
 }
 
 /// An Ethernet port: a device with its queues.
@@ -63,89 +66,23 @@ impl EthPort {
     /// [`Error::Port`] with what DPDK logged. The device is closed then.
     pub fn configure(device: Device, config: &PortConfig, pool: &Mempool) -> Result<Self, Error> {
         let info = device.info()?;
-        check_queues(&device, "receive", config.rx_queues, info.max_rx_queues)?;
-        check_queues(&device, "transmit", config.tx_queues, info.max_tx_queues)?;
-        let mtu = check_mtu(&device, &info, config.mtu)?;
-
-        let offloads = config.offloads & info.capabilities;
-        let (mut rx_offloads, mut tx_offloads) = offloads.to_dpdk();
-        let frame = u32::from(config.mtu) + FRAME_AROUND_MTU;
-        let room = u32::from(pool.data_room());
-        if frame > room {
-            if info.rx_offload_capa & sys::SHIM_RXO_SCATTER == 0 {
-                let port = device.spec().to_string();
-                return Err(Error::MbufTooSmall {
-                    port,
-                    mtu: config.mtu,
-                    need: frame,
-                    have: room,
-                });
-            }
-            rx_offloads |= sys::SHIM_RXO_SCATTER;
-        }
-        // Chains can come in by one port and go out by another.
-        let multi_segs = info.tx_offload_capa & sys::SHIM_TXO_MULTI_SEGS != 0;
-        if multi_segs {
-            tx_offloads |= sys::SHIM_TXO_MULTI_SEGS;
-        }
-        let (rss, rss_hf) = match config.rx_queues {
-            0 | 1 => (Rss::None, 0),
-            _ => config.rss.on_device(info.rss_capa),
-        };
-
-        let key = rss::device_key(config, &info, rss_hf);
-        let conf = sys::shim_port_conf {
-            rx_queues: config.rx_queues,
-            tx_queues: config.tx_queues,
-            mtu,
-            rx_offloads,
-            tx_offloads,
-            rss_hf,
-            rss_key: key.as_ref().map_or(std::ptr::null(), Vec::as_ptr),
-            rss_key_len: key.as_ref().map_or(0, |_| info.rss_key_len),
-            rx_interrupts: u8::from(config.rx_interrupts),
-        };
-        let id = device.id();
-        device.call("configuring", || {
-            // SAFETY: the port exists, is stopped, and `conf` and the key it points to outlive the
-            // call.
-            unsafe { sys::shim_port_configure(id, &raw const conf) }
-        })?;
-        let (mut rx_desc, mut tx_desc) = (config.rx_desc, config.tx_desc);
-        device.call("choosing the queue lengths", || {
-            // SAFETY: the port exists; two integers in and out.
-            unsafe { sys::shim_adjust_descriptors(id, &raw mut rx_desc, &raw mut tx_desc) }
-        })?;
+        let set_up = set_up::set_up(&device, &info, config, pool)?;
         if matches!(device.spec(), PortSpec::AfXdp(_)) {
             pool.expect_losses();
         }
-        let socket = info.socket.map_or(-1, i32::from);
-        for queue in 0..config.rx_queues {
-            device.call("setting up a receive queue", || {
-                // SAFETY: the port exists and has the queue; the pool is kept by the port.
-                unsafe {
-                    sys::shim_rx_queue_setup(id, queue, rx_desc, socket, rx_offloads, pool.raw())
-                }
-            })?;
-        }
-        for queue in 0..config.tx_queues {
-            device.call("setting up a transmit queue", || {
-                // SAFETY: the port exists and has the queue.
-                unsafe { sys::shim_tx_queue_setup(id, queue, tx_desc, socket, tx_offloads) }
-            })?;
-        }
         let config = PortConfig {
-            rx_desc,
-            tx_desc,
+            rx_desc: set_up.rx_desc,
+            tx_desc: set_up.tx_desc,
             ..config.clone()
         };
+        let rss = set_up.rss;
         let inner = Arc::new(PortInner {
             device,
-            offloads,
-            multi_segs,
+            offloads: set_up.offloads,
+            multi_segs: set_up.multi_segs,
             started: AtomicBool::new(false),
             rx_queues: config.rx_queues,
-            _pool: pool.clone(),
+            pool: pool.clone(),
         });
         Ok(Self {
             wakeups: Vec::new(),
