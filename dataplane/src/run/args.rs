@@ -43,6 +43,16 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: u16,
 
+    /// Which worker polls a port that has one queue, such as 1.1=0,1.2=1; by default ports of the same
+    /// VLANs, if the configuration of the start says so, else of the same physical function, are dealt out
+    #[arg(
+        long,
+        env = "TMM_PORT_WORKERS",
+        value_name = "1.N=WORKER,…",
+        value_delimiter = ','
+    )]
+    pub port_workers: Vec<PortWorker>,
+
     /// Unix socket that takes configuration and answers tmmctl; "none" for none
     #[arg(
         long,
@@ -232,6 +242,28 @@ impl FromStr for PortArg {
             .parse()
             .map_err(|error: dpdk::SpecError| error.to_string())?;
         Ok(Self { id, spec })
+    }
+}
+
+/// A port and the worker that polls it before others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortWorker {
+    /// The port.
+    pub port: PortId,
+    /// The worker's number.
+    pub worker: u16,
+}
+
+impl FromStr for PortWorker {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let both = text.split_once('=');
+        let read = both.and_then(|(port, worker)| {
+            let worker = worker.trim().parse().ok()?;
+            parse_interface(port.trim()).map(|port| Self { port, worker })
+        });
+        read.ok_or_else(|| "expected PORT=WORKER, such as 1.1=0".to_owned())
     }
 }
 

@@ -21,17 +21,17 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// For port number `port` with so many queues, at least one each way and not more than workers. With
-    /// one for each worker, queue and worker have the same number. Fewer fall to workers in turn,
-    /// beginning with another at each port: of two ports with one queue, each has a worker of its own.
-    pub fn new(port: u16, workers: u16, rx_queues: u16, tx_queues: u16) -> Self {
-        let (workers, rx_queues, tx_queues) = (workers.max(1), rx_queues.max(1), tx_queues.max(1));
+    /// For a port with so many queues, at least one each way and not more than workers. With one for each
+    /// worker, queue and worker have the same number. Fewer fall to workers as `order` names them, which
+    /// has each of them once.
+    pub fn new(order: &[u16], rx_queues: u16, tx_queues: u16) -> Self {
+        let workers = u16::try_from(order.len()).unwrap_or(u16::MAX).max(1);
+        let (rx_queues, tx_queues) = (rx_queues.max(1), tx_queues.max(1));
         let owner = |queues: u16, queue: u16| {
             if queues >= workers {
-                queue
-            } else {
-                (port % workers + queue) % workers
+                return queue;
             }
+            order.get(usize::from(queue)).copied().unwrap_or(0)
         };
         let given = |queues: u16| {
             let mut given = vec![None; usize::from(workers)];
@@ -122,7 +122,7 @@ impl Spreading {
             }
             Self::FewQueues => {
                 "the device has fewer queues than there are workers; those that poll it hand over \
-                 what is another's"
+                 what is another's (several such ports in a VLAN, one for each worker, share the work)"
             }
         }
     }
@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn with_enough_queues_each_worker_has_its_own() {
-        for port in 0..5 {
-            let lanes = Lanes::new(port, 3, 3, 3);
+        for order in [[0, 1, 2], [2, 0, 1]] {
+            let lanes = Lanes::new(&order, 3, 3);
             assert_eq!(lanes.rx, [Some(0), Some(1), Some(2)]);
             assert_eq!(lanes.tx, lanes.rx);
             assert_eq!(lanes.senders, [0, 1, 2]);
@@ -170,25 +170,26 @@ mod tests {
 
     #[test]
     fn ports_of_one_queue_are_dealt_out_to_workers() {
-        let first = Lanes::new(0, 2, 1, 1);
+        let first = Lanes::new(&[0, 1], 1, 1);
         assert_eq!((first.rx, first.senders), (vec![Some(0), None], vec![0, 0]));
-        let second = Lanes::new(1, 2, 1, 1);
+        let second = Lanes::new(&[1, 0], 1, 1);
         assert_eq!(second.rx, [None, Some(0)]);
         assert_eq!(second.senders, [1, 1]);
     }
 
     #[test]
     fn queues_are_used_once_and_who_has_none_sends_by_one_who_has() {
-        for port in 0..70 {
+        for first in 0..9 {
             for workers in 1..=9u16 {
+                let order: Vec<u16> = (0..workers).map(|n| (first + n) % workers).collect();
                 for (rx_queues, tx_queues) in (1..=9).flat_map(|rx| (1..=9).map(move |tx| (rx, tx)))
                 {
-                    let lanes = Lanes::new(port, workers, rx_queues, tx_queues);
+                    let lanes = Lanes::new(&order, rx_queues, tx_queues);
                     for (lane, queues) in [(&lanes.rx, rx_queues), (&lanes.tx, tx_queues)] {
                         let mut used: Vec<u16> = lane.iter().flatten().copied().collect();
                         used.sort_unstable();
                         let all: Vec<u16> = (0..queues.min(workers)).collect();
-                        assert_eq!(used, all, "{port} {workers} {rx_queues} {tx_queues}");
+                        assert_eq!(used, all, "{order:?} {rx_queues} {tx_queues}");
                     }
                     for (worker, sender) in lanes.senders.iter().enumerate() {
                         assert!(lanes.tx[usize::from(*sender)].is_some());

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod capabilities;
+mod deal;
 mod drain;
 mod filters;
 mod hints;
@@ -139,7 +140,9 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         None => None,
     };
     let steering = Arc::new(Steering::new(args.workers, seed));
-    let (mut ports, queues) = ports::open(args, &steering)?;
+    // Ports of one VLAN are dealt out to workers together, where that is known already.
+    let (begin, _) = config::resolve(hub.store(), args.replica().0);
+    let (mut ports, queues) = ports::open(args, &steering, &begin)?;
     let eal = ports.eal();
     let (replica, source) = args.replica();
     let control_config = ControlConfig {

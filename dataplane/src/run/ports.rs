@@ -1,9 +1,10 @@
 //! The ports of `tmm run`: DPDK started, devices opened, links watched, everything given back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use config::Config;
 use dpdk::{
     Eal, EalConfig, EthPort, HugePages, LogLevel, Mempool, MempoolConfig, Offloads, PortConfig,
     PortSpec, RssTable, VdevOptions,
@@ -14,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::RunError;
 use super::args::{Hugepages, Idle, PortArg, RunArgs};
+use super::deal::{self, Dealer, Kin};
 use super::filters::{Filter, Wanted};
 use super::hints::hint;
 use super::lanes::{Lanes, spreading, wanted_rss};
@@ -40,6 +42,9 @@ pub struct Ports {
     filters: Vec<Filter>,
     /// By port, then worker.
     queues: Vec<Vec<Arc<QueueCounters>>>,
+    dealer: Dealer,
+    /// VLANs of which it was said that few workers poll their ports.
+    lopsided: BTreeSet<String>,
     workers: u16,
     /// The generation of the tables that the filters follow.
     followed: Option<u64>,
@@ -51,8 +56,13 @@ pub struct Ports {
     eal: Eal,
 }
 
-/// Starts DPDK and opens the ports; gives the queues of each worker, by worker and port.
-pub fn open(args: &RunArgs, steering: &Steering) -> Result<(Ports, Vec<Vec<DpdkPort>>), RunError> {
+/// Starts DPDK and opens the ports; gives the queues of each worker, by worker and port. `config`: what is
+/// configured at the start already, for ports of one VLAN are dealt out to workers together.
+pub fn open(
+    args: &RunArgs,
+    steering: &Steering,
+    config: &Config,
+) -> Result<(Ports, Vec<Vec<DpdkPort>>), RunError> {
     let workers = steering.workers();
     let specs = in_order(&args.ports)?;
     let mtu = args
@@ -64,6 +74,7 @@ pub fn open(args: &RunArgs, steering: &Steering) -> Result<(Ports, Vec<Vec<DpdkP
             "{spec}: there is a queue for each worker at most, and --workers is {workers}"
         )));
     }
+    deal::check(&args.port_workers, specs.len(), workers).map_err(RunError::Usage)?;
     let data_room = specs
         .iter()
         .map(|spec| spec.data_room(mtu))
@@ -118,6 +129,8 @@ pub fn open(args: &RunArgs, steering: &Steering) -> Result<(Ports, Vec<Vec<DpdkP
         links: Vec::new(),
         filters: Vec::new(),
         queues: Vec::new(),
+        dealer: Dealer::new(workers),
+        lopsided: BTreeSet::new(),
         workers,
         followed: None,
         promiscuous: args.promiscuous,
@@ -129,8 +142,11 @@ pub fn open(args: &RunArgs, steering: &Steering) -> Result<(Ports, Vec<Vec<DpdkP
     let mut queues: Vec<Vec<DpdkPort>> = (0..workers).map(|_| Vec::new()).collect();
     for (index, spec) in specs.iter().enumerate() {
         let id = PortId(u8::try_from(index).unwrap_or(u8::MAX));
+        let mut wanted = args.port_workers.iter();
+        let first = wanted.find(|wanted| wanted.port == id);
+        let place = (Kin::of(id, spec, config), first.map(|first| first.worker));
         let lanes = opened
-            .open_port(id, spec, mtu, steering)
+            .open_port(id, spec, mtu, steering, place)
             .map_err(|source| RunError::Port {
                 port: id.to_string(),
                 hint: hint(spec, &source),
@@ -189,6 +205,7 @@ impl Ports {
         spec: &PortSpec,
         mtu: u16,
         steering: &Steering,
+        (kin, first): (Kin, Option<u16>),
     ) -> Result<Vec<DpdkPort>, dpdk::Error> {
         let queues = fixed_queues(spec).unwrap_or(self.workers);
         let started = match self.start_port(spec, mtu, queues, steering) {
@@ -205,19 +222,24 @@ impl Ports {
         let mut port = match started {
             // Some interfaces have no more queues, and their drivers do not say so before.
             Err(error) if queues > 1 && fixed_queues(spec).is_none() => {
-                debug!(port = %id, %error, "tried again with one queue");
+                warn!(
+                    port = %id,
+                    device = %spec,
+                    workers = queues,
+                    %error,
+                    "the device does not start with a queue for each worker, so it is started with one, \
+                     which one worker polls: give it more queues (`ethtool -L IF combined N`), or each \
+                     VLAN as many such ports (virtual functions) as there are workers"
+                );
                 self.start_port(spec, mtu, 1, steering)?
             }
             started => started?,
         };
         let (rx, tx) = port.split()?;
         let count = |queues: usize| u16::try_from(queues).unwrap_or(u16::MAX);
-        let lanes = Lanes::new(
-            u16::from(id.0),
-            self.workers,
-            count(rx.len()),
-            count(tx.len()),
-        );
+        let lanes = self
+            .dealer
+            .deal(kin, count(rx.len()), count(tx.len()), first);
         let info = PortInfo {
             id,
             mac: port.mac()?,
@@ -404,6 +426,17 @@ impl Ports {
             return;
         }
         self.followed = Some(tables.generation);
+        let lanes: Vec<&Lanes> = self.wards.iter().map(Ward::lanes).collect();
+        for (vlan, ports) in deal::lopsided(tables, &lanes, self.workers) {
+            if !self.lopsided.contains(&vlan) {
+                warn!(
+                    %vlan,
+                    "all ports of this VLAN are polled by fewer workers than could share them: start \
+                     with --port-workers {ports}, or with the VLAN in --config"
+                );
+                self.lopsided.insert(vlan);
+            }
+        }
         let ports = self.wards.iter_mut().zip(&self.infos);
         for ((ward, info), filter) in ports.zip(&mut self.filters) {
             let Some(device) = ward.device_mut() else {
