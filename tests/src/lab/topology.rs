@@ -34,6 +34,9 @@ pub struct Options {
     pub driver: Driver,
     /// Both VLANs on one port instead of one each.
     pub one_arm: bool,
+    /// Two ports of one queue for each VLAN, in one segment: 1.1 and 1.2 for the client's, 1.3 and 1.4 for the
+    /// backends'. They are not promiscuous.
+    pub pairs: bool,
     /// A service VLAN around both.
     pub outer: Option<u16>,
     /// The client's VLAN has no tag.
@@ -98,7 +101,11 @@ impl Lab {
             Namespace::new(lab, "backend3", false)?,
         ];
 
-        let trunks: &[u8] = if options.one_arm { &[1] } else { &[1, 2] };
+        let trunks: &[u8] = match (options.one_arm, options.pairs) {
+            (true, _) => &[1],
+            (_, true) => &[1, 2, 3, 4],
+            _ => &[1, 2],
+        };
         let memory = directory.0.join("memif");
         let queues = options.queues.max(1);
         let memory = |role: &str| format!("memif:{},role={role},queues={queues}", memory.display());
@@ -108,7 +115,12 @@ impl Lab {
                 format!("1.2={}", memory("client")),
             ]
         } else {
-            let port = |n: &u8| format!("1.{n}={}", device(options.driver, *n));
+            let port = |n: &u8| {
+                if options.pairs {
+                    return format!("1.{n}=net_af_packet{n},iface=trunk{n},qpairs=1");
+                }
+                format!("1.{n}={}", device(options.driver, *n))
+            };
             trunks.iter().map(port).collect()
         };
         let start_tmm = || Tmm::start(&inside, &ports, &options.tmm, &directory.0);
@@ -135,7 +147,9 @@ impl Lab {
             for trunk in trunks {
                 let (this, that) = (format!("trunk{trunk}"), format!("wire{trunk}"));
                 link(&inside, &this, &wire, &that, mtu)?;
-                inside.ip(&["link", "set", &format!("trunk{trunk}"), "promisc", "on"])?;
+                if !options.pairs {
+                    inside.ip(&["link", "set", &format!("trunk{trunk}"), "promisc", "on"])?;
+                }
             }
             if options.driver == Driver::Memif {
                 // The first is the client of the shared memory: it finds the server there.
@@ -210,6 +224,11 @@ impl Lab {
             && let Some(external) = objects[0]["spec"].as_object_mut()
         {
             external.remove("tag");
+        }
+        if options.pairs {
+            for (object, pair) in objects.iter_mut().zip([["1.1", "1.2"], ["1.3", "1.4"]]) {
+                object["spec"]["interfaces"] = pair.to_vec().into();
+            }
         }
         lab.tmm.apply(&objects)?;
         lab.await_virtual_servers(resources::VIP)?;
@@ -456,6 +475,7 @@ fn switch_args(
         let vlans = match (options.one_arm, trunk) {
             (true, _) => format!("{}+{}", tag(external), tag(200)),
             (false, 1) => tag(external),
+            (false, 2) if options.pairs => tag(external),
             (false, _) => tag(200),
         };
         let (place, name) = if options.driver == Driver::Tap {
