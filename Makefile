@@ -6,7 +6,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test test-vf bench bench-check bench-bless bless-crds fuzz lint fmt clean
+.PHONY: help setup build image test-image demo demo-stop test test-vf bench bench-check bench-bless bless-crds fuzz lint fmt clean
 # One cargo at a time: they would only wait for each other.
 .NOTPARALLEL:
 
@@ -20,6 +20,15 @@ build: ## Build tmm and tmmctl, optimised, and say where they are
 	@scripts/setup.sh build
 	cargo build --release --locked -p dataplane -p cli --bins
 	@echo "built $${CARGO_TARGET_DIR:-target}/release/tmm and tmmctl"
+
+image: ## Build the container image f5-tmm with podman or docker, from the sources (IMAGE, BASE, IMAGE_BUILD_ARGS)
+	@scripts/image.sh build
+
+test-image: ## Build the image with the binaries of this machine, run it without root and pass traffic through it
+	@scripts/setup.sh image
+	cargo build --locked -p dataplane -p cli -p tests --bins
+	@scripts/image.sh prebuilt $${CARGO_TARGET_DIR:-target}/debug
+	@scripts/image-test.sh
 
 demo: ## Balance real requests over three backends and show how (KEEP=1 leaves it running)
 	@scripts/setup.sh demo

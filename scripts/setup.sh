@@ -5,6 +5,7 @@
 #   scripts/setup.sh demo         the above and what the demo talks with
 #   scripts/setup.sh vf           building, and what the test on virtual functions needs
 #   scripts/setup.sh test         everything (the default)
+#   scripts/setup.sh image        what building and running the container image takes
 #
 # Debian 12 and 13. Says what it installs; with nothing missing it takes well under a second.
 set -euo pipefail
@@ -15,6 +16,7 @@ export PATH="${CARGO_HOME:-${HOME:=/root}/.cargo}/bin:$PATH"
 BUILD_PACKAGES=(build-essential pkg-config clang libclang-dev libdpdk-dev ca-certificates curl)
 DEMO_PACKAGES=(iproute2 iputils-ping jq tcpdump)
 VF_PACKAGES=(python3 binutils debian-archive-keyring)
+IMAGE_PACKAGES=(podman crun debootstrap libcap2-bin)
 TEST_PACKAGES=(dpdk dpdk-dev tshark iperf3 iputils-arping ethtool valgrind)
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -115,6 +117,12 @@ case ${1:-test} in
         # Each test runs in a process of its own: a process has one DPDK environment at most.
         install_cargo_tool nextest cargo-nextest
         ;;
-    *) die "unknown purpose \"$1\": build, demo, vf or test" ;;
+    image)
+        # Rust comes with what is built on this machine, and is not needed for an image from the sources.
+        install_packages "${IMAGE_PACKAGES[@]}"
+        say "everything for \"image\" is there: $(podman --version)"
+        exit 0
+        ;;
+    *) die "unknown purpose \"$1\": build, demo, vf, test or image" ;;
 esac
 say "everything for \"${1:-test}\" is there: cargo $(found_rust), DPDK $(pkg-config --modversion libdpdk)"

@@ -101,9 +101,9 @@ fn print(
     ready: bool,
     ui: &mut Ui<'_>,
 ) -> Result<(), Error> {
-    let word = |yes, word| {
+    let word = |yes: bool, word: &str| {
         if yes {
-            format!("{word}")
+            word.to_owned()
         } else {
             format!("not {word}")
         }

@@ -94,14 +94,16 @@ impl Health {
         self.pulses.resize(workers.len(), Pulse::default());
         for (worker, pulse) in workers.iter().zip(&mut self.pulses) {
             let turns = worker.counters.turns_total.get();
-            pulse.still = match turns == pulse.turns {
-                true => pulse.still + passed,
-                false => Duration::ZERO,
+            pulse.still = if turns == pulse.turns {
+                pulse.still + passed
+            } else {
+                Duration::ZERO
             };
             pulse.turns = turns;
-            pulse.behind = match worker.counters.generation.get() == generation {
-                true => Duration::ZERO,
-                false => pulse.behind + passed,
+            pulse.behind = if worker.counters.generation.get() == generation {
+                Duration::ZERO
+            } else {
+                pulse.behind + passed
             };
         }
     }

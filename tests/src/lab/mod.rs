@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use netns::{Finished, Namespace};
-pub use process::Process;
+pub use process::{Halted, Process};
 pub use tmm::Tmm;
 pub use topology::{Driver, Lab, Options, TRUNK_MTU, address, link, url};
 

@@ -102,6 +102,40 @@ impl Process {
         Ok(())
     }
 
+    /// Asks it to stop with SIGTERM and does not wait.
+    pub fn ask_to_stop(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Waits for it to end by itself; says how it ended.
+    pub fn await_end(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Err(Failure::new(format!(
+            "it has not ended within {} s; it said:\n{}",
+            limit.as_secs(),
+            self.output()
+        )))
+    }
+
+    /// Halts its thread of that name, and no other, until the answer is dropped by the same thread.
+    pub fn halt_thread(&self, name: &str) -> Result<Halted> {
+        let tasks = format!("/proc/{}/task", self.id());
+        for task in fs::read_dir(&tasks)?.flatten() {
+            let is_it = fs::read_to_string(task.path().join("comm"))?.trim() == name;
+            let number = task.file_name().to_str().and_then(|text| text.parse().ok());
+            if let (true, Some(thread)) = (is_it, number) {
+                return Halted::new(thread);
+            }
+        }
+        Err(Failure::new(format!("no thread of it is called {name}")))
+    }
+
     fn signal(&self, signal: libc::c_int) {
         let Ok(pid) = libc::pid_t::try_from(self.child.id()) else {
             return;
@@ -116,5 +150,41 @@ impl Drop for Process {
         if let Ok(None) = self.child.try_wait() {
             drop(self.stop());
         }
+    }
+}
+
+/// A thread that stands still until this is dropped.
+#[derive(Debug)]
+pub struct Halted(libc::pid_t);
+
+impl Halted {
+    fn new(thread: libc::pid_t) -> Result<Self> {
+        let nothing = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: seizing and interrupting take a thread's number and nothing else.
+        let halted = unsafe {
+            libc::ptrace(libc::PTRACE_SEIZE, thread, nothing, nothing) == 0
+                && libc::ptrace(libc::PTRACE_INTERRUPT, thread, nothing, nothing) == 0
+        };
+        if !halted {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        let this = Self(thread);
+        // SAFETY: waits for a thread that is ours to trace; nothing is written.
+        let stopped = unsafe { libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) };
+        ensure(stopped == thread, || {
+            format!(
+                "thread {thread} could not be halted: {}",
+                std::io::Error::last_os_error()
+            )
+        })?;
+        Ok(this)
+    }
+}
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        let nothing = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: takes a thread's number; one that is gone is an error that nobody minds.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, nothing, nothing) };
     }
 }

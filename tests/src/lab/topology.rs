@@ -345,6 +345,19 @@ impl Lab {
 }
 
 impl Lab {
+    /// Takes the link of a trunk (1 or 2) away, or gives it back.
+    pub fn set_trunk(&self, trunk: u8, up: bool) -> Result {
+        let state = if up { "up" } else { "down" };
+        self.wire
+            .ip(&["link", "set", &format!("wire{trunk}"), state])
+    }
+
+    /// Ends a test that went well and in which tmm has ended.
+    pub fn ended(mut self) -> Result {
+        self.passed = true;
+        Ok(())
+    }
+
     /// Ends a test that went well: tmm must stop on SIGTERM at once, with exit status 0 and with
     /// every buffer back in its pool.
     ///
