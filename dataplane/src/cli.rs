@@ -21,6 +21,8 @@ pub struct Cli {
 enum Command {
     #[cfg(feature = "dpdk")]
     Run(Box<crate::run::RunArgs>),
+    #[cfg(feature = "dpdk")]
+    Ports(Box<crate::discover::report::PortsArgs>),
     Replay(Box<crate::replay::args::ReplayArgs>),
     Check(crate::check::CheckArgs),
 }
@@ -50,6 +52,8 @@ pub fn main() -> ExitCode {
     match parse().command {
         #[cfg(feature = "dpdk")]
         Command::Run(args) => run(&args),
+        #[cfg(feature = "dpdk")]
+        Command::Ports(args) => crate::discover::report::run(&args),
         Command::Replay(args) => crate::replay::args::run(&args),
         Command::Check(args) => crate::check::run(&args),
     }

@@ -12,6 +12,7 @@
 //! - [`steer`] and [`handoff`]: which worker a packet belongs to, and how it gets there;
 //! - [`bell`]: how who sleeps is woken;
 //! - [`control`]: configuration, neighbours, and the socket;
+//! - `discover`: which ports there are, and what stands in their way (with DPDK);
 //! - [`rig`]: all of it in memory, for replay, tests, fuzzing and benches.
 
 pub mod bell;
@@ -21,6 +22,8 @@ pub mod command;
 pub mod compile;
 pub mod control;
 pub mod counters;
+#[cfg(feature = "dpdk")]
+pub mod discover;
 #[cfg(feature = "dpdk")]
 pub mod dpdk_port;
 pub mod egress;

@@ -11,6 +11,7 @@ use dpdk_sys as sys;
 use crate::device::Device;
 use crate::error::{Error, Excerpt, last_error, os_error};
 use crate::log;
+use crate::pci;
 use crate::preflight;
 use crate::spec::{PciAddress, PortSpec, VdevOptions};
 use crate::thread::LcoreGuard;
@@ -108,7 +109,7 @@ impl Eal {
         static STARTED: AtomicBool = AtomicBool::new(false);
 
         for address in &config.pci_allow {
-            preflight::check_pci(std::path::Path::new("/"), *address)?;
+            pci::check(*address)?;
         }
         let hugepages = choose_hugepages(config, preflight::free_hugepage_mib())?;
         let arguments = arguments(config, hugepages)?;
@@ -160,7 +161,7 @@ impl Eal {
     /// # Errors
     /// What is wrong with this one port, and what to do about it: see [`Error`].
     pub fn attach(&self, spec: &PortSpec, options: &VdevOptions) -> Result<Device, Error> {
-        preflight::check_port(spec, &driver_dir())?;
+        preflight::prepare_port(spec, &driver_dir())?;
         let arguments = match spec {
             PortSpec::Pci(address) => {
                 if !self.0.pci_allow.contains(address) {
@@ -297,7 +298,8 @@ fn port_by_name(name: &CString) -> Option<u16> {
 }
 
 /// Where drivers are: of the DPDK this was built against, unless `DPDK_DRIVER_DIR` says otherwise.
-fn driver_dir() -> PathBuf {
+/// Where DPDK's drivers are.
+pub(crate) fn driver_dir() -> PathBuf {
     std::env::var_os("DPDK_DRIVER_DIR")
         .map_or_else(|| PathBuf::from(sys::DRIVER_DIR), PathBuf::from)
 }

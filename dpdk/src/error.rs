@@ -80,6 +80,12 @@ pub enum Error {
         name: String,
     },
 
+    /// The kernel gives no AF_XDP sockets.
+    #[error(
+        "this kernel gives no AF_XDP sockets ({0}): use af_packet, or a kernel with CONFIG_XDP_SOCKETS"
+    )]
+    NoXdp(io::Error),
+
     /// A file or device node is not there.
     #[error("{path} is missing: {hint}", path = path.display())]
     NoSuchFile {
@@ -98,7 +104,8 @@ pub enum Error {
     /// The kernel's own driver holds the PCI device.
     #[error(
         "{address} is bound to {driver}: bind it to vfio-pci with \
-         `driverctl set-override {address} vfio-pci` or `dpdk-devbind.py -b vfio-pci {address}`"
+         `driverctl set-override {address} vfio-pci` or `dpdk-devbind.py -b vfio-pci {address}` \
+         (in Kubernetes, `deviceType: vfio-pci` in its SriovNetworkNodePolicy)"
     )]
     PciBoundToKernel {
         /// The device.
@@ -113,6 +120,109 @@ pub enum Error {
          `driverctl set-override {0} vfio-pci` or `dpdk-devbind.py -b vfio-pci {0}`"
     )]
     PciUnbound(PciAddress),
+
+    /// The device works beside its kernel driver only, and does not have it.
+    #[error(
+        "{address} ({vendor:04x}:{device:04x}) is bound to {driver}, but DPDK's driver net_mlx5 works beside the \
+         kernel's: bind it to mlx5_core with `driverctl unset-override {address}` \
+         (in Kubernetes, `deviceType: netdevice` and `isRdma: true` in its SriovNetworkNodePolicy)"
+    )]
+    PciNeedsKernel {
+        /// The device.
+        address: PciAddress,
+        /// The driver it has, or `no driver`.
+        driver: String,
+        /// PCI vendor.
+        vendor: u16,
+        /// PCI device.
+        device: u16,
+    },
+
+    /// Another process has the device.
+    #[error(
+        "{address} is in use by {holder}: stop that, or give this one another device (VFIO group {group} can be opened once)"
+    )]
+    PciInUse {
+        /// The device.
+        address: PciAddress,
+        /// Its VFIO group.
+        group: String,
+        /// Who has it.
+        holder: String,
+    },
+
+    /// Other devices of the IOMMU group are in the kernel's hands.
+    #[error(
+        "{address} shares the IOMMU group {group} with {others}: all of a group must be bound to vfio-pci or to nothing \
+         (`driverctl set-override ADDRESS vfio-pci` for each), or take a device of a group of its own"
+    )]
+    GroupNotViable {
+        /// The device.
+        address: PciAddress,
+        /// Its IOMMU group.
+        group: String,
+        /// The others, each with its driver.
+        others: String,
+    },
+
+    /// The group's device node does not let this process in.
+    #[error("{path} cannot be opened: {source}; {hint}", path = path.display())]
+    GroupDenied {
+        /// The device node.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+        /// What to do about it.
+        hint: &'static str,
+    },
+
+    /// The device's memory could not be locked.
+    #[error(
+        "{address} needs {need_mib} MiB of memory locked for DMA, and this process may lock {have_mib} MiB: \
+         grant cap_ipc_lock (`securityContext.capabilities.add: [IPC_LOCK]`), or raise the limit (`ulimit -l unlimited`)"
+    )]
+    Memlock {
+        /// The device.
+        address: PciAddress,
+        /// What packet memory takes.
+        need_mib: u64,
+        /// What may be locked.
+        have_mib: u64,
+    },
+
+    /// Without an IOMMU, memory must be hugepages.
+    #[error(
+        "{address} is in VFIO's no-IOMMU mode, which needs packet memory in hugepages: {need_mib} MiB are needed and \
+         {free_mib} MiB are free (`sysctl -w vm.nr_hugepages={pages}`, or `hugepages-2Mi` in the pod's resources), or \
+         switch the IOMMU on"
+    )]
+    NoIommuWithoutHugepages {
+        /// The device.
+        address: PciAddress,
+        /// What packet memory takes.
+        need_mib: u64,
+        /// What this process could take.
+        free_mib: u64,
+        /// 2 MiB pages that would do.
+        pages: u64,
+    },
+
+    /// No installed driver of DPDK knows the device.
+    #[error(
+        "none of DPDK's drivers in {dir} knows {address} ({vendor:04x}:{device:04x}): install the one for it \
+         (on Debian, a package librte-net-…), or take another device",
+        dir = dir.display()
+    )]
+    NoDriverFor {
+        /// The device.
+        address: PciAddress,
+        /// PCI vendor.
+        vendor: u16,
+        /// PCI device.
+        device: u16,
+        /// Where was looked.
+        dir: PathBuf,
+    },
 
     /// The PCI device was not in [`EalConfig::pci_allow`](crate::EalConfig::pci_allow).
     #[error(

@@ -53,6 +53,8 @@ mod log;
 mod mbuf;
 mod mempool;
 mod offload;
+mod pci;
+mod pmd;
 mod port;
 mod preflight;
 mod queue;
@@ -67,11 +69,38 @@ pub use error::{Error, Excerpt};
 pub use mbuf::{ChecksumStatus, HEADROOM, Mbuf, RxFlags, ShapeError, TxL3, TxL4, free_bulk};
 pub use mempool::{Mempool, MempoolConfig};
 pub use offload::{Offloads, Rss};
+pub use pci::{DmaNeeds, PciDevice, PciReport, inspect_pci};
 pub use port::{Answer, EthPort, Link, PortConfig, PortStats, RSS_KEY_LEN, RssTable};
 pub use queue::{RxQueue, TxQueue};
 pub use spec::{MemifRole, PciAddress, PortSpec, SpecError, VdevOptions};
 pub use thread::{LcoreGuard, pin_to_cpu};
 pub use wait::{Alarm, WaitSet, Woken, wait_precisely};
+
+/// Finds out what stands in the way of a port, without DPDK and without touching anything.
+///
+/// # Errors
+/// What is wrong, and what to do about it. For a PCI device, [`inspect_pci`] tells more.
+pub fn check_port(spec: &PortSpec) -> Result<(), Error> {
+    preflight::check_port(spec, &eal::driver_dir())
+}
+
+/// Checks for the capability to change what interfaces are like.
+///
+/// # Errors
+/// [`Error::NoCapability`] without it.
+pub fn check_net_admin(what: &str) -> Result<(), Error> {
+    preflight::check_net_admin(what)
+}
+
+/// How many receive queues a kernel interface uses; `None` if its driver does not say.
+pub fn netdev_rx_queues(name: &str) -> Option<u32> {
+    preflight::netdev_rx_queues(name)
+}
+
+/// Hugepage memory this process could still take, MiB.
+pub fn free_hugepage_mib() -> u64 {
+    preflight::free_hugepage_mib()
+}
 
 /// The DPDK release found at run time, such as `DPDK 22.11.11`.
 pub fn version() -> String {

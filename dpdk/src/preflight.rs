@@ -3,14 +3,30 @@
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::Error;
-use crate::spec::{MemifRole, PciAddress, PortSpec};
+use crate::pci;
+use crate::spec::{MemifRole, PortSpec};
 
-/// Checks everything about `spec` that does not need DPDK.
+/// Makes way for `spec`, and checks it.
+pub(crate) fn prepare_port(spec: &PortSpec, driver_dir: &Path) -> Result<(), Error> {
+    check_port(spec, driver_dir)?;
+    if let PortSpec::Memif {
+        socket,
+        role: MemifRole::Server,
+        ..
+    } = spec
+    {
+        clear_stale_socket(socket)?;
+    }
+    Ok(())
+}
+
+/// Checks everything about `spec` that does not need DPDK, and changes nothing.
 pub(crate) fn check_port(spec: &PortSpec, driver_dir: &Path) -> Result<(), Error> {
     if let Some(driver) = spec.driver() {
         check_driver(driver, driver_dir)?;
@@ -24,11 +40,10 @@ pub(crate) fn check_port(spec: &PortSpec, driver_dir: &Path) -> Result<(), Error
             check_netdev(netdev)?;
             need(Capability::NET_RAW, spec)?;
             need(Capability::NET_ADMIN, spec)?;
-            if has(Capability::SYS_ADMIN) {
-                Ok(())
-            } else {
-                need(Capability::BPF, spec)
+            if !has(Capability::SYS_ADMIN) {
+                need(Capability::BPF, spec)?;
             }
+            check_xdp_socket()
         }
         PortSpec::Tap(netdev) => {
             need(Capability::NET_ADMIN, spec)?;
@@ -54,19 +69,26 @@ pub(crate) fn check_port(spec: &PortSpec, driver_dir: &Path) -> Result<(), Error
                 _ => Ok(()),
             }
         }
-        PortSpec::Memif { socket, role, .. } => {
-            if let Some(folder) = socket.parent() {
-                check_exists(folder, "the folder of the memif socket must exist")?;
-            }
-            if *role == MemifRole::Server {
-                clear_stale_socket(socket)
-            } else {
-                Ok(())
-            }
-        }
-        PortSpec::Pci(address) => check_pci(Path::new("/"), *address),
+        PortSpec::Memif { socket, .. } => match socket.parent() {
+            Some(folder) => check_exists(folder, "the folder of the memif socket must exist"),
+            None => Ok(()),
+        },
+        PortSpec::Pci(address) => pci::check(*address),
         PortSpec::Ring(_) | PortSpec::Null | PortSpec::Raw(_) => Ok(()),
     }
+}
+
+/// Makes an `AF_XDP` socket, and lets it go.
+fn check_xdp_socket() -> Result<(), Error> {
+    // SAFETY: plain system calls with integers.
+    unsafe {
+        let socket = libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+        if socket < 0 {
+            return Err(Error::NoXdp(io::Error::last_os_error()));
+        }
+        libc::close(socket);
+    }
+    Ok(())
 }
 
 fn check_exists(path: impl AsRef<Path>, hint: &str) -> Result<(), Error> {
@@ -210,8 +232,41 @@ pub(crate) fn netdev_mtu(name: &str) -> Option<u32> {
     u32::try_from(unsafe { answer.ifr_ifru.ifru_mtu }).ok()
 }
 
+/// How many receive queues a kernel interface uses; `None` if its driver does not say.
+pub(crate) fn netdev_rx_queues(name: &str) -> Option<u32> {
+    // From the kernel's <linux/ethtool.h>: ETHTOOL_GCHANNELS and its structure.
+    const GET_CHANNELS: u32 = 0x3c;
+    #[repr(C)]
+    #[derive(Default)]
+    struct Channels {
+        command: u32,
+        most: [u32; 4],
+        rx: u32,
+        tx: u32,
+        other: u32,
+        combined: u32,
+    }
+    let mut channels = Channels {
+        command: GET_CHANNELS,
+        ..Channels::default()
+    };
+    ask_netdev_with(name, libc::SIOCETHTOOL, |request| {
+        request.ifr_ifru.ifru_data = (&raw mut channels).cast();
+    })?;
+    Some(channels.rx + channels.combined)
+}
+
 /// Puts one question about an interface to the kernel.
 fn ask_netdev(name: &str, question: libc::Ioctl) -> Option<libc::ifreq> {
+    ask_netdev_with(name, question, |_| {})
+}
+
+/// The same, with something to fill in; what that points to must outlive the call.
+fn ask_netdev_with(
+    name: &str,
+    question: libc::Ioctl,
+    fill: impl FnOnce(&mut libc::ifreq),
+) -> Option<libc::ifreq> {
     // SAFETY: an all-zero ifreq is a valid one.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.len() >= request.ifr_name.len() {
@@ -220,6 +275,7 @@ fn ask_netdev(name: &str, question: libc::Ioctl) -> Option<libc::ifreq> {
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = libc::c_char::from_ne_bytes([from]);
     }
+    fill(&mut request);
     // SAFETY: plain system calls; the request outlives the ioctl, which fills in its answer, and
     // the socket is closed on the only way out.
     unsafe {
@@ -235,22 +291,43 @@ fn ask_netdev(name: &str, question: libc::Ioctl) -> Option<libc::ifreq> {
 
 /// A Linux capability: its bit and its name.
 #[derive(Clone, Copy)]
-struct Capability(u32, &'static str);
+pub(crate) struct Capability(u32, &'static str);
 
 impl Capability {
-    const NET_ADMIN: Self = Self(12, "cap_net_admin");
+    pub(crate) const NET_ADMIN: Self = Self(12, "cap_net_admin");
     const NET_RAW: Self = Self(13, "cap_net_raw");
+    pub(crate) const IPC_LOCK: Self = Self(14, "cap_ipc_lock");
+    pub(crate) const SYS_RAWIO: Self = Self(17, "cap_sys_rawio");
     const SYS_ADMIN: Self = Self(21, "cap_sys_admin");
     const BPF: Self = Self(39, "cap_bpf");
 }
 
 /// Unknown counts as "has": the operation itself will tell then.
 fn has(capability: Capability) -> bool {
+    capability.is_in(own_capabilities())
+}
+
+/// The capabilities this process has; all of them if that cannot be found out, for the operation
+/// itself will tell then.
+pub(crate) fn own_capabilities() -> u64 {
     fs::read_to_string("/proc/self/status")
         .ok()
         .as_deref()
         .and_then(effective_capabilities)
-        .is_none_or(|set| set & (1 << capability.0) != 0)
+        .unwrap_or(u64::MAX)
+}
+
+impl Capability {
+    pub(crate) const fn is_in(self, set: u64) -> bool {
+        set & (1 << self.0) != 0
+    }
+
+    pub(crate) fn missing(self, what: impl Into<String>) -> Error {
+        Error::NoCapability {
+            what: what.into(),
+            capability: self.1,
+        }
+    }
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {
@@ -260,61 +337,22 @@ fn effective_capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
+pub(crate) fn check_net_admin(what: &str) -> Result<(), Error> {
+    if has(Capability::NET_ADMIN) {
+        return Ok(());
+    }
+    Err(Capability::NET_ADMIN.missing(what))
+}
+
 fn need(capability: Capability, spec: &PortSpec) -> Result<(), Error> {
     if has(capability) {
         return Ok(());
     }
-    Err(Error::NoCapability {
-        what: format!("the port {spec}"),
-        capability: capability.1,
-    })
-}
-
-/// Checks that a PCI device is there and in the hands of a driver DPDK can work with. `root` is `/`
-/// but in tests.
-pub(crate) fn check_pci(root: &Path, address: PciAddress) -> Result<(), Error> {
-    let device = root.join(format!("sys/bus/pci/devices/{address}"));
-    if !device.exists() {
-        return Err(Error::NoSuchPciDevice(address));
-    }
-    let Some(driver) = link_name(&device.join("driver")) else {
-        return Err(Error::PciUnbound(address));
-    };
-    match driver.as_str() {
-        "vfio-pci" => check_vfio(root, &device, address),
-        // User-space drivers, and those whose DPDK driver works beside the kernel's.
-        "uio_pci_generic" | "igb_uio" | "mlx4_core" | "mlx5_core" | "gve" | "mana" => Ok(()),
-        _ => Err(Error::PciBoundToKernel { address, driver }),
-    }
-}
-
-fn check_vfio(root: &Path, device: &Path, address: PciAddress) -> Result<(), Error> {
-    let missing = |path: PathBuf, hint: String| Err(Error::NoSuchFile { path, hint });
-    let container = root.join("dev/vfio/vfio");
-    if !container.exists() {
-        return missing(
-            container,
-            "load vfio (`modprobe vfio-pci`), or pass /dev/vfio into the container".to_owned(),
-        );
-    }
-    let Some(group) = link_name(&device.join("iommu_group")) else {
-        return missing(
-            device.join("iommu_group"),
-            "the device has no IOMMU group: switch the IOMMU on (firmware, and intel_iommu=on on Intel)".to_owned(),
-        );
-    };
-    let path = root.join("dev/vfio").join(&group);
-    if !path.exists() && !root.join(format!("dev/vfio/noiommu-{group}")).exists() {
-        return missing(
-            path,
-            format!("pass the VFIO group of {address} into the container"),
-        );
-    }
-    Ok(())
+    Err(capability.missing(format!("the port {spec}")))
 }
 
 /// The last part of what a symbolic link points to.
-fn link_name(link: &Path) -> Option<String> {
+pub(crate) fn link_name(link: &Path) -> Option<String> {
     Some(
         fs::read_link(link)
             .ok()?
@@ -329,7 +367,7 @@ pub(crate) fn free_hugepage_mib() -> u64 {
     free_hugepage_mib_in(Path::new("/"))
 }
 
-fn free_hugepage_mib_in(root: &Path) -> u64 {
+pub(crate) fn free_hugepage_mib_in(root: &Path) -> u64 {
     let pools = root.join("sys/kernel/mm/hugepages");
     let mut total = 0_u64;
     for entry in fs::read_dir(pools).into_iter().flatten().flatten() {
@@ -367,6 +405,38 @@ fn cgroup_hugepage_mib(root: &Path, kib: u64) -> u64 {
 
 fn read_number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Octets of memory this process may lock.
+pub(crate) fn memlock_limit() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: one structure out.
+    let done = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    if done == 0 { limit.rlim_cur } else { u64::MAX }
+}
+
+/// Asks the kernel whether a VFIO group can be used: whether all of its devices are VFIO's. The group
+/// is open meanwhile, which no two can have it.
+///
+/// Errors: `EBUSY` when another process has the group, or why it cannot be opened.
+pub(crate) fn ask_vfio_group(node: &Path) -> io::Result<bool> {
+    #[repr(C)]
+    struct GroupStatus {
+        size: u32,
+        flags: u32,
+    }
+    // From the kernel's <linux/vfio.h>: _IO(';', 103), and the flag of a group that can be used.
+    const GET_STATUS: libc::Ioctl = 0x3b67;
+    const VIABLE: u32 = 1;
+    let group = fs::OpenOptions::new().read(true).write(true).open(node)?;
+    let mut status = GroupStatus { size: 8, flags: 0 };
+    // SAFETY: the file is open, and the structure is the one the call fills in.
+    let done = unsafe { libc::ioctl(group.as_raw_fd(), GET_STATUS, &raw mut status) };
+    // A kernel that does not answer leaves it to DPDK.
+    Ok(done != 0 || status.flags & VIABLE != 0)
 }
 
 /// CPUs the calling thread may run on.

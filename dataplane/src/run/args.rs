@@ -1,6 +1,6 @@
 //! What `tmm run` can be told, on the command line or by environment variables.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::BoolishValueParser;
@@ -28,15 +28,29 @@ Example:
   tmm run --port 1.1=af_packet:eth1 --port 1.2=af_packet:eth2 --config resources.yaml")]
 pub struct RunArgs {
     /// A port and what it is, such as 1.1=af_packet:eth1; once for each port, from 1.1 on (in
-    /// TMM_PORTS, separated by ";")
+    /// TMM_PORTS, separated by ";"). Without it, the ports are those of the pod: SR-IOV devices by
+    /// OPENSHIFT_VFIO_RESOURCE_1, …_2, …, and interfaces by --pod-interfaces
     #[arg(
         long = "port",
         value_name = "1.N=SPEC",
         env = "TMM_PORTS",
-        value_delimiter = ';',
-        required = true
+        value_delimiter = ';'
     )]
     pub ports: Vec<PortArg>,
+
+    /// Take the pod's extra kernel interfaces (net1, net2, …: macvlan, veth) as ports 1.1, 1.2, …;
+    /// their addresses come back at the end
+    #[arg(long, env = "TMM_MAPRES_ADDL_VETHS_ON_DP", value_parser = BoolishValueParser::new())]
+    pub pod_interfaces: bool,
+
+    /// How the pod's interfaces are driven
+    #[arg(
+        long,
+        env = "TMM_INTERFACE_DRIVER",
+        value_name = "DRIVER",
+        default_value = "auto"
+    )]
+    pub interface_driver: InterfaceDriver,
 
     /// How many workers share the flows, each on a CPU and on queues of its own
     #[arg(long, env = "TMM_WORKERS", value_name = "N", default_value_t = 1,
@@ -167,6 +181,20 @@ impl RunArgs {
                 }),
             (None, None) => (0, ReplicaSource::Default),
         }
+    }
+
+    /// The MTU the ports shall have, octets.
+    pub fn wanted_mtu(&self) -> u16 {
+        self.port_mtu
+            .unwrap_or(self.default_mtu)
+            .max(self.default_mtu)
+    }
+
+    /// Where what must outlive the process is kept: beside the config socket.
+    pub fn state_directory(&self) -> &Path {
+        let beside = self.socket().and_then(|socket| socket.parent());
+        let beside = beside.filter(|dir| !dir.as_os_str().is_empty());
+        beside.unwrap_or(Path::new("/run/tmm"))
     }
 
     /// The path of the config socket, if there is to be one.
@@ -312,6 +340,19 @@ impl FromStr for CpuList {
             Ok(Self(cpus))
         }
     }
+}
+
+/// How the pod's interfaces are driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InterfaceDriver {
+    /// The fastest that loses nothing
+    Auto,
+    /// AF_XDP: faster, but does not see tags that the kernel keeps beside a frame
+    #[value(name = "af_xdp")]
+    AfXdp,
+    /// Packet sockets
+    #[value(name = "af_packet")]
+    AfPacket,
 }
 
 /// Whether packet memory comes from hugepages.

@@ -8,7 +8,7 @@ mod filters;
 mod hints;
 mod idle;
 mod lanes;
-mod ports;
+pub(crate) mod ports;
 mod recovery;
 mod team;
 mod ward;
@@ -34,6 +34,8 @@ use vlan::resolver::ResolverConfig;
 use crate::control::server::{Server, SocketError};
 use crate::control::show::Row;
 use crate::control::{Control, ControlConfig};
+use crate::discover::takeover::TakeoverError;
+use crate::discover::{self};
 use crate::dpdk_port::DpdkPort;
 use crate::handoff::Crew;
 use crate::pipeline::{FlowData, PipelineConfig};
@@ -73,6 +75,12 @@ pub enum RunError {
     /// The command line contradicts itself.
     #[error("{0}")]
     Usage(String),
+    /// The ports there are cannot be used, or there are none.
+    #[error("{0}")]
+    Ports(String),
+    /// Interfaces of the pod's.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// Of the config socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -140,9 +148,16 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         None => None,
     };
     let steering = Arc::new(Steering::new(args.workers, seed));
+    let found = discover::discover(args, &discover::environment::own());
+    found.log();
+    if let Some(problems) = found.all_problems() {
+        return Err(RunError::Ports(problems));
+    }
+    // Given back on every way out of here.
+    let takeover = found.take_over(args)?;
     // Ports of one VLAN are dealt out to workers together, where that is known already.
     let (begin, _) = config::resolve(hub.store(), args.replica().0);
-    let (mut ports, queues) = ports::open(args, &steering, &begin)?;
+    let (mut ports, queues) = ports::open(args, &found.choices(), &steering, &begin)?;
     let eal = ports.eal();
     let (replica, source) = args.replica();
     let control_config = ControlConfig {
@@ -196,7 +211,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         row
     }));
     info!(
-        ports = args.ports.len(),
+        ports = ports.borrow().infos().len(),
         workers = args.workers,
         replica,
         replica_is = source.text(),
@@ -225,6 +240,9 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     drop(eal);
     if let Some(ports) = Rc::into_inner(ports) {
         ports.into_inner().close();
+    }
+    if let Some(takeover) = takeover {
+        takeover.give_back();
     }
     info!(after_s = started.elapsed().as_secs(), "stopped");
     Ok(())

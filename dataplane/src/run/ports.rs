@@ -21,6 +21,7 @@ use super::hints::hint;
 use super::lanes::{Lanes, spreading, wanted_rss};
 use super::ward::{Change, Ward};
 use crate::control::show::Row;
+use crate::discover::Choice;
 use crate::dpdk_port::{DpdkPort, QueueCounters};
 use crate::handoff;
 use crate::steer::Steering;
@@ -56,25 +57,10 @@ pub struct Ports {
     eal: Eal,
 }
 
-/// Starts DPDK and opens the ports; gives the queues of each worker, by worker and port. `config`: what is
-/// configured at the start already, for ports of one VLAN are dealt out to workers together.
-pub fn open(
-    args: &RunArgs,
-    steering: &Steering,
-    config: &Config,
-) -> Result<(Ports, Vec<Vec<DpdkPort>>), RunError> {
-    let workers = steering.workers();
-    let specs = in_order(&args.ports)?;
-    let mtu = args
-        .port_mtu
-        .unwrap_or(args.default_mtu)
-        .max(args.default_mtu);
-    if let Some(spec) = specs.iter().find(|spec| fixed_queues(spec) > Some(workers)) {
-        return Err(RunError::Usage(format!(
-            "{spec}: there is a queue for each worker at most, and --workers is {workers}"
-        )));
-    }
-    deal::check(&args.port_workers, specs.len(), workers).map_err(RunError::Usage)?;
+/// The pool of packet memory for these ports.
+fn pool_config(args: &RunArgs, specs: &[PortSpec]) -> MempoolConfig {
+    let workers = args.workers;
+    let mtu = args.wanted_mtu();
     let data_room = specs
         .iter()
         .map(|spec| spec.data_room(mtu))
@@ -86,7 +72,7 @@ pub fn open(
         .sum();
     let spare = SPARE_MBUFS * u32::from(workers)
         + u32::try_from(handoff::frames_at_most(workers)).unwrap_or(u32::MAX);
-    let pool_config = MempoolConfig {
+    MempoolConfig {
         data_room,
         // One less than a power of two wastes the least memory.
         ..MempoolConfig::new(
@@ -94,8 +80,33 @@ pub fn open(
             args.mbufs
                 .unwrap_or_else(|| (held + spare).next_power_of_two() - 1),
         )
-    };
-    let memory_mib = pool_config.memory_bytes().div_ceil(1 << 20) + EAL_MIB;
+    }
+}
+
+/// Memory for packets on these ports, MiB.
+pub fn memory_mib(args: &RunArgs, specs: &[PortSpec]) -> u64 {
+    pool_config(args, specs).memory_bytes().div_ceil(1 << 20) + EAL_MIB
+}
+
+/// Starts DPDK and opens the ports; gives the queues of each worker, by worker and port. `config`: what is
+/// configured at the start already, for ports of one VLAN are dealt out to workers together.
+pub fn open(
+    args: &RunArgs,
+    choices: &[Choice],
+    steering: &Steering,
+    config: &Config,
+) -> Result<(Ports, Vec<Vec<DpdkPort>>), RunError> {
+    let workers = steering.workers();
+    let specs: Vec<PortSpec> = choices.iter().flat_map(Choice::all).cloned().collect();
+    let mtu = args.wanted_mtu();
+    if let Some(spec) = specs.iter().find(|spec| fixed_queues(spec) > Some(workers)) {
+        return Err(RunError::Usage(format!(
+            "{spec}: there is a queue for each worker at most, and --workers is {workers}"
+        )));
+    }
+    deal::check(&args.port_workers, choices.len(), workers).map_err(RunError::Usage)?;
+    let pool_config = pool_config(args, &specs);
+    let memory_mib = memory_mib(args, &specs);
     let eal = Eal::init(&EalConfig {
         program: "tmm".to_owned(),
         memory_mib: u32::try_from(memory_mib).ok(),
@@ -140,18 +151,23 @@ pub fn open(
         eal,
     };
     let mut queues: Vec<Vec<DpdkPort>> = (0..workers).map(|_| Vec::new()).collect();
-    for (index, spec) in specs.iter().enumerate() {
+    for (index, choice) in choices.iter().enumerate() {
         let id = PortId(u8::try_from(index).unwrap_or(u8::MAX));
         let mut wanted = args.port_workers.iter();
         let first = wanted.find(|wanted| wanted.port == id);
-        let place = (Kin::of(id, spec, config), first.map(|first| first.worker));
-        let lanes = opened
-            .open_port(id, spec, mtu, steering, place)
-            .map_err(|source| RunError::Port {
-                port: id.to_string(),
-                hint: hint(spec, &source),
-                source: Box::new(source),
-            })?;
+        let place = |spec| (Kin::of(id, spec, config), first.map(|first| first.worker));
+        let mut spec = &choice.spec;
+        let mut lanes = opened.open_port(id, spec, mtu, steering, place(spec));
+        if let (Err(error), Some(fallback)) = (&lanes, &choice.fallback) {
+            info!(port = %id, "{spec} cannot be had, so it is {fallback}: {error}");
+            spec = fallback;
+            lanes = opened.open_port(id, spec, mtu, steering, place(spec));
+        }
+        let lanes = lanes.map_err(|source| RunError::Port {
+            port: id.to_string(),
+            hint: hint(spec, &source),
+            source: Box::new(source),
+        })?;
         for (worker, port) in queues.iter_mut().zip(lanes) {
             worker.push(port);
         }
@@ -166,7 +182,7 @@ fn mtu_within(asked: u16, interface: Option<u32>) -> u16 {
 }
 
 /// The specifications by port number; each port once, without a gap.
-fn in_order(args: &[PortArg]) -> Result<Vec<PortSpec>, RunError> {
+pub fn in_order(args: &[PortArg]) -> Result<Vec<PortSpec>, RunError> {
     let mut by_id: BTreeMap<PortId, PortSpec> = BTreeMap::new();
     for arg in args {
         if by_id.insert(arg.id, arg.spec.clone()).is_some() {
