@@ -133,7 +133,7 @@ pub fn drive(
     }
     if matches!(netdev.kind.as_str(), "macvlan" | "macvtap" | "vlan") {
         return packet(format!(
-            "AF_PACKET: the kernel takes VLAN tags off before a {} sees a frame, and AF_XDP would lose them",
+            "AF_PACKET: the kernel refuses AF_XDP on a {}, and has taken VLAN tags off before it sees a frame",
             netdev.kind
         ));
     }
@@ -277,7 +277,7 @@ mod tests {
         ].join("\n"), @r"
         af_xdp:net1 then af_packet:net1: AF_XDP, or AF_PACKET if the kernel refuses
         af_xdp:net1 then af_packet:net1: AF_XDP, or AF_PACKET if the kernel refuses
-        af_packet:net1: AF_PACKET: the kernel takes VLAN tags off before a macvlan sees a frame, and AF_XDP would lose them
+        af_packet:net1: AF_PACKET: the kernel refuses AF_XDP on a macvlan, and has taken VLAN tags off before it sees a frame
         af_packet:net1: AF_PACKET: with an MTU of 9000, frames are too large for AF_XDP, which takes 3000 octets
         af_packet:net1: AF_PACKET: 4 receive queues and 1 workers; AF_XDP would miss what comes in by the others
         af_packet:net1: AF_PACKET, for AF_XDP is not to be had: no sockets

@@ -1,8 +1,10 @@
 //! What interfaces were like before they became ports: kept in memory, and in a file for the case
 //! that this process ends without giving them back.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 
 use netlink_packet_core::Parseable;
@@ -159,40 +161,42 @@ fn still_valid(mut address: AddressMessage, passed: u32) -> Option<AddressMessag
     valid.then_some(address)
 }
 
-/// The file of a record, and the lock that says that a living process keeps it.
+/// What a tmm that has taken over interfaces is known by to others in its network namespace.
+const NAME: &str = "tmm-interfaces";
+
+/// The file of a record, and the right to it: that of one living process per network namespace.
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,
-    _lock: File,
+    /// Abstract names of sockets belong to a network namespace, and go with their process.
+    _right: UnixDatagram,
 }
 
 /// Why a place cannot be had.
 #[derive(Debug)]
 pub enum PlaceError {
-    /// Another tmm has it: it has taken over the interfaces of this network namespace.
+    /// Another tmm has taken over the interfaces of this network namespace.
     Taken,
-    /// The file system does not let it be made.
+    /// The system does not let it be made.
     Io(io::Error),
 }
 
 impl Place {
-    /// The place for this network namespace in a directory, which is made if it is not there.
+    /// The place for this network namespace, with its file in `dir`.
     pub fn claim(dir: &Path) -> Result<Self, PlaceError> {
-        fs::create_dir_all(dir).map_err(PlaceError::Io)?;
-        let namespace = namespace();
-        let lock = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(dir.join(format!("interfaces-{namespace}.lock")))
-            .map_err(PlaceError::Io)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: dir.join(format!("interfaces-{namespace}.json")),
-                _lock: lock,
+        Self::claim_as(NAME, dir)
+    }
+
+    fn claim_as(name: &str, dir: &Path) -> Result<Self, PlaceError> {
+        let bound = SocketAddr::from_abstract_name(name)
+            .and_then(|address| UnixDatagram::bind_addr(&address));
+        match bound {
+            Ok(right) => Ok(Self {
+                path: dir.join(format!("interfaces-{}.json", namespace())),
+                _right: right,
             }),
-            Err(TryLockError::WouldBlock) => Err(PlaceError::Taken),
-            Err(TryLockError::Error(error)) => Err(PlaceError::Io(error)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(PlaceError::Taken),
+            Err(error) => Err(PlaceError::Io(error)),
         }
     }
 
@@ -217,6 +221,9 @@ impl Place {
     /// Keeps a record: whole, or not at all.
     pub fn write(&self, record: &Record) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(record)?;
+        if let Some(dir) = self.path.parent() {
+            fs::create_dir_all(dir)?;
+        }
         let new = self.path.with_extension("new");
         fs::write(&new, text)?;
         fs::rename(&new, &self.path)
@@ -304,20 +311,22 @@ mod tests {
             pid: 7,
             interfaces: vec![original(&address(60))],
         };
+        let name = format!("tmm-interfaces-test-{}", std::process::id());
+        let claim = || Place::claim_as(&name, dir.path());
         assert!(!Place::is_used(dir.path()));
-        let place = Place::claim(dir.path()).unwrap();
+        let place = claim().unwrap();
         assert!(place.read().is_none());
         place.write(&record).unwrap();
         assert!(Place::is_used(dir.path()));
         assert_eq!(place.read(), Some(record));
-        assert!(matches!(Place::claim(dir.path()), Err(PlaceError::Taken)));
+        assert!(matches!(claim(), Err(PlaceError::Taken)));
         place.clear();
         place.clear();
         assert!(place.read().is_none());
         fs::write(&place.path, "not json").unwrap();
         assert!(place.read().is_none());
         drop(place);
-        Place::claim(dir.path()).unwrap();
+        claim().unwrap();
     }
 
     #[test]

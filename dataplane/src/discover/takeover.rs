@@ -36,10 +36,8 @@ pub enum TakeoverError {
         source: io::Error,
     },
     /// Another tmm has them.
-    #[error(
-        "another tmm has taken over the interfaces of this network namespace ({0}): stop it first"
-    )]
-    Taken(PathBuf),
+    #[error("another tmm has taken over the interfaces of this network namespace: stop it first")]
+    Taken,
     /// The kernel does not talk.
     #[error("cannot ask the kernel about its interfaces: {0}")]
     Netlink(#[from] io::Error),
@@ -59,7 +57,7 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Takeover {
     netlink: Netlink,
     record: Record,
-    place: Option<Place>,
+    place: Place,
 }
 
 /// Gives back what an earlier process in this network namespace has left behind, which this one
@@ -80,7 +78,7 @@ pub fn recover(dir: &Path) {
     drop(Takeover {
         netlink,
         record,
-        place: Some(place),
+        place,
     });
 }
 
@@ -90,18 +88,11 @@ impl Takeover {
     pub fn begin(netdevs: &[Netdev], mtu: u32, dir: &Path) -> Result<Self, TakeoverError> {
         let mut netlink = Netlink::open()?;
         let place = match Place::claim(dir) {
-            Ok(place) => Some(place),
-            Err(PlaceError::Taken) => return Err(TakeoverError::Taken(dir.to_owned())),
-            Err(PlaceError::Io(error)) => {
-                warn!(
-                    dir = %dir.display(), %error,
-                    "what the interfaces are like cannot be kept in a file: should tmm be killed, they stay as they \
-                     are then. Give it a directory that can be written to"
-                );
-                None
-            }
+            Ok(place) => place,
+            Err(PlaceError::Taken) => return Err(TakeoverError::Taken),
+            Err(PlaceError::Io(error)) => return Err(TakeoverError::Netlink(error)),
         };
-        let earlier = place.as_ref().and_then(Place::read).unwrap_or_default();
+        let earlier = place.read().unwrap_or_default();
         let mut interfaces = Vec::new();
         for netdev in netdevs {
             let now = snapshot(&mut netlink, netdev)?;
@@ -130,10 +121,12 @@ impl Takeover {
             pid: std::process::id(),
             interfaces,
         };
-        if let Some(place) = &place
-            && let Err(error) = place.write(&record)
-        {
-            warn!(%error, "what the interfaces are like cannot be kept in a file");
+        if let Err(error) = place.write(&record) {
+            warn!(
+                dir = %dir.display(), %error,
+                "what the interfaces are like cannot be kept in a file: should tmm be killed, nobody will give them \
+                 back. Give tmm a directory it can write to (--config-socket)"
+            );
         }
         // From here on, whatever fails, they are given back.
         let mut takeover = Self {
@@ -207,10 +200,8 @@ impl Drop for Takeover {
             whole &= give_back(&mut self.netlink, original);
         }
         // What has failed is tried again by the next one.
-        if let Some(place) = &self.place
-            && whole
-        {
-            place.clear();
+        if whole {
+            self.place.clear();
         }
     }
 }

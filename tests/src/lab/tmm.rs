@@ -27,23 +27,34 @@ impl Tmm {
         more: &[String],
         directory: &Path,
     ) -> Result<Self> {
+        let args = ports.iter().map(|port| format!("--port={port}"));
+        let args: Vec<String> = args.chain(more.iter().cloned()).collect();
+        Self::start_in(namespace, &[], &args, ports.len(), directory)
+    }
+
+    /// Starts `tmm run` inside `namespace` with more variables in its environment, such as `A=1`, and waits
+    /// until it answers and has `wanted` ports.
+    pub fn start_in(
+        namespace: &Namespace,
+        environment: &[&str],
+        more: &[String],
+        wanted: usize,
+        directory: &Path,
+    ) -> Result<Self> {
         let socket = directory.join("config.sock");
-        let mut args = vec![
-            "run".to_owned(),
-            "--config-socket".to_owned(),
-            socket.display().to_string(),
-        ];
-        args.extend(ports.iter().map(|port| format!("--port={port}")));
-        args.extend(more.iter().cloned());
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (tmm, path) = (program("tmm")?, socket.display().to_string());
+        let tmm = tmm.display().to_string();
+        // It becomes tmm, so the process is tmm's own.
+        let mut args = environment.to_vec();
+        args.extend([tmm.as_str(), "run", "--config-socket", &path]);
+        args.extend(more.iter().map(String::as_str));
         let start = Instant::now();
-        let process = namespace.spawn(&program("tmm")?, &args, directory.join("tmm.log"))?;
+        let process = namespace.spawn(Path::new("env"), &args, directory.join("tmm.log"))?;
         let mut tmm = Self {
             process,
             start_time: Duration::ZERO,
             socket,
         };
-        let wanted = ports.len();
         loop {
             tmm.process
                 .check_alive()
