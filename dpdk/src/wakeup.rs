@@ -142,7 +142,7 @@ mod tests {
     fn only_sockets_of_the_family_that_are_new_are_found() {
         let old = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let before = OpenFiles::now();
-        assert_eq!(before.new_sockets(libc::AF_INET), []);
+        assert_eq!(before.new_sockets(libc::AF_INET), Vec::<i32>::new());
         let new = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let _other = std::os::unix::net::UnixDatagram::unbound().unwrap();
         let _file = File::open("/proc/self/status").unwrap();
