@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use netlink_packet_route::address::AddressScope;
 use netlink_packet_route::link::LinkFlags;
 use thiserror::Error;
 use tracing::{info, warn};
@@ -332,6 +333,15 @@ fn give_back(netlink: &mut Netlink, original: &Original) -> bool {
     for (address, text) in addresses.into_iter().zip(&texts) {
         let by_hand = format!("ip address add {text} dev {name}");
         step("an address", by_hand, netlink.add_address(address));
+    }
+    // The kernel makes a link-local address of its own as IPv6 comes back, from the MAC address of now.
+    for address in netlink.addresses(index).unwrap_or_default() {
+        let text = address_text(&address);
+        if address.header.scope == AddressScope::Link && !texts.contains(&text) {
+            let by_hand = format!("ip address delete {text} dev {name}");
+            let done = netlink.delete_address(address);
+            step("the absence of an address", by_hand, done);
+        }
     }
     let routes = original.routes();
     let count = routes.len();
