@@ -200,22 +200,31 @@ def clean_stop(lab):
 
 
 def two_workers(lab):
-    lab.start_tmm("1.1=0,0", "1.2=1,0", "1.3=0,1", "1.4=1,1", more="--workers 2")
-    lab.apply(*objects.everything(external=("1.1", "1.3"), internal=("1.2", "1.4")))
+    # Functions have one queue, and ports are dealt out in turn: each worker has one in each VLAN.
+    lab.start_tmm("1.1=0,0", "1.2=0,1", "1.3=1,0", "1.4=1,1", more="--workers 2")
+    lab.apply(*objects.everything(external=("1.1", "1.2"), internal=("1.3", "1.4")))
     for address in objects.VIP["automap"] + objects.VIP["none"]:
         flows(lab, address)
         datagrams(lab, address)
     transfer(lab)
     workers = lab.show("workers")
-    ensure(len(workers) == 2, f"workers: {workers}")
-    resets = [port["resets"] for port in lab.show("ports")]
+    ensure(
+        [worker["queues"] for worker in workers] == ["1.1:0,1.3:0", "1.2:0,1.4:0"], f"workers: {workers}"
+    )
+    ports = lab.show("ports")
+    resets = [port["resets"] for port in ports]
     ensure(not any(resets), f"ports were restarted for no reason: {resets}")
+    macs = {port["mac"] for port in ports}
+    ensure(len(macs) == 4, f"MAC addresses are {macs}")
+    ensure(all(port["rxPackets"] and port["txPackets"] for port in ports), f"a port is not used: {ports}")
+    return "frames received by port: " + ", ".join(f"{port['port']} {port['rxPackets']}" for port in ports)
 
 
 def pulled_out(lab):
     """The physical function takes its virtual ones back: tmm lets go and lives on."""
     lab.sh("echo 0 >/sys/class/net/eth1/device/sriov_numvfs", 60)
-    eventually("port 1.2 is out", 30, lambda: lab.port("1.2").get("link") == "removed")
+    for port in ("1.3", "1.4"):
+        eventually(f"port {port} is out", 30, lambda: lab.port(port).get("link") == "removed")
     pings(lab, "192.0.2.1")
     ensure("goes on without this port" in lab.tmm_log(), "tmm does not say so")
 

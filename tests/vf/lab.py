@@ -251,6 +251,13 @@ class Lab:
                     parts.append(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}")
         return "\n".join(parts)
 
+    def save_log(self):
+        """Fetches what tmm said."""
+        try:
+            (self.directory / "tmm.log").write_text(self.tmm_log())
+        except Exception as error:  # the guest may be what is broken
+            say(f"tmm's log is lost: {error}")
+
     def close(self):
         """Ends and removes everything; gives the seconds of CPU that QEMU took."""
         cpu = 0.0
