@@ -59,6 +59,14 @@ pub struct DeviceInfo {
     pub(crate) rss_key_len: u8,
 }
 
+impl DeviceInfo {
+    /// Whether the device can spread frames over several receive queues. A virtual function may have
+    /// queues and still receive all by the first.
+    pub const fn spreads(&self) -> bool {
+        self.rss_capa != 0
+    }
+}
+
 impl Device {
     pub(crate) fn new(
         eal: Arc<EalInner>,

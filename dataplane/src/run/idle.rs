@@ -331,7 +331,9 @@ impl Idler {
         }
         match woken {
             Woken::Ready => {
-                self.strikes = 0;
+                if self.all_wake {
+                    self.strikes = 0;
+                }
                 self.proved |= !rung;
             }
             Woken::Timeout => self.timed_out = self.interrupts && !rung,

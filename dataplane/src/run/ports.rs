@@ -318,7 +318,13 @@ impl Ports {
     ) -> Result<EthPort, dpdk::Error> {
         let device = self.eal.attach(spec, &VdevOptions { mtu, queues })?;
         let device_info = device.info()?;
-        let rx_queues = queues.min(device_info.max_rx_queues).max(1);
+        // The further queues of a card that does not spread frames stay empty: as one of few queues, it is
+        // dealt out with its like.
+        let useful = match spec {
+            PortSpec::Pci(_) if !device_info.spreads() => 1,
+            _ => device_info.max_rx_queues,
+        };
+        let rx_queues = queues.min(useful).max(1);
         let wanted = Offloads::VLAN_INSERT
             | Offloads::VLAN_STRIP
             | Offloads::VLAN_FILTER
