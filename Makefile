@@ -6,7 +6,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build image test-image demo demo-stop test test-vf bench bench-check bench-bless bless-crds fuzz lint fmt clean
+.PHONY: help setup build image test-image demo demo-stop test test-vf bench bench-check bench-bless bless-crds bless-manifests fuzz lint fmt clean
 # One cargo at a time: they would only wait for each other.
 .NOTPARALLEL:
 
@@ -67,6 +67,10 @@ bench-bless: ## Accept the instructions per packet of now as the baseline
 bless-crds: ## Write deploy/crds anew, from the readers of the resources; look at the difference
 	@scripts/setup.sh build
 	UPDATE_GOLDEN=1 cargo test --locked --quiet -p config --test schema what_is_committed
+
+bless-manifests: bless-crds ## Render what is under deploy/ anew, from the chart; look at the difference
+	@scripts/setup.sh test
+	UPDATE_GOLDEN=1 cargo test --locked --quiet -p tests --test manifests -- the_plain the_chart_has
 
 fuzz: ## Fuzz every target for FUZZ_SECONDS each (60 if unset); stops at the first finding
 	@scripts/setup.sh build

@@ -116,6 +116,8 @@ case ${1:-test} in
         install_rust
         # Each test runs in a process of its own: a process has one DPDK environment at most.
         install_cargo_tool nextest cargo-nextest
+        # The chart is rendered by the real Helm.
+        scripts/helm.sh "$HOME/.cache/tmm/helm"
         ;;
     image)
         # Rust comes with what is built on this machine, and is not needed for an image from the sources.

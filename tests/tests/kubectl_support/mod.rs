@@ -1,5 +1,6 @@
-//! A stand-in for the API server of Kubernetes, as far as a reading kubectl needs one: discovery,
-//! lists and watches over HTTP/1.1 on the loopback interface, driven by the test.
+//! A stand-in for the API server of Kubernetes, as far as a feeding kubectl needs one: discovery,
+//! lists, watches and the status of custom resources over HTTP/1.1 on the loopback interface, driven
+//! by the test.
 //!
 //! Where real ones differ in what a feeder sees, this one is like them: the items of a list of a
 //! built-in kind have no `kind`, custom kinds have names, singular and plural, that are not their
@@ -101,6 +102,10 @@ struct State {
     round: u64,
     error: Option<Value>,
     stopped: bool,
+    /// Writes to a status, those that were refused among them.
+    writes: usize,
+    /// Whether writing a status is allowed.
+    read_only: bool,
 }
 
 #[derive(Default)]
@@ -185,6 +190,9 @@ impl ApiServer {
             } else {
                 "ADDED"
             };
+            if let Some(status) = state.objects.get(&key).and_then(|old| old.get("status")) {
+                object["status"] = status.clone();
+            }
             let metadata = &mut object["metadata"];
             metadata["namespace"] = key.1.clone().into();
             metadata["uid"] = uid;
@@ -222,6 +230,22 @@ impl ApiServer {
             let message = "too old resource version";
             state.error = Some(status(410, "Expired", message));
         });
+    }
+
+    /// An object of the namespace `default`, as it is now.
+    pub fn get(&self, kind: &str, name: &str) -> Option<Value> {
+        let key = (Kind::of(kind).name, "default".to_owned(), name.to_owned());
+        self.shared.lock().objects.get(&key).cloned()
+    }
+
+    /// How often a status was written, or was to be.
+    pub fn status_writes(&self) -> usize {
+        self.shared.lock().writes
+    }
+
+    /// Whether nobody may write a status, as without the role.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.shared.change(|state| state.read_only = read_only);
     }
 
     /// Open watches of a kind.
@@ -274,20 +298,35 @@ fn status(code: u16, reason: &str, message: &str) -> Value {
 fn serve(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut head = BufReader::new(stream.take(MAX_HEAD)).lines();
-    let request = head.next().unwrap_or_else(|| Ok(String::new()))?;
-    for line in head {
-        if line?.is_empty() {
+    let mut reader = BufReader::new(stream.take(MAX_HEAD));
+    let (mut request, mut length) = (String::new(), 0);
+    reader.read_line(&mut request)?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(given) = line.strip_prefix("content-length:") {
+            length = given.trim().parse().unwrap_or(0);
+        }
+        if line.is_empty() {
             break;
         }
     }
-    let target = request.strip_prefix("GET ");
-    let Some((target, _)) = target.and_then(|rest| rest.split_once(' ')) else {
-        return answer(
-            stream,
-            &status(405, "MethodNotAllowed", "this is a reader's server"),
-        );
+    let mut words = request.split(' ');
+    let (Some(method), Some(target)) = (words.next(), words.next()) else {
+        return Ok(());
     };
+    if method == "PUT" {
+        let mut body = Vec::new();
+        reader.take(length).read_to_end(&mut body)?;
+        let object = serde_json::from_slice(&body).unwrap_or_default();
+        let done = write_status(shared, target, &object);
+        return answer(stream, &done);
+    }
+    if method != "GET" {
+        let refusal = status(405, "MethodNotAllowed", "this is a reader's server");
+        return answer(stream, &refusal);
+    }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let steps: Vec<&str> = path.trim_matches('/').split('/').collect();
     let (api_version, rest) = match steps.as_slice() {
@@ -325,6 +364,55 @@ fn serve(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
         return ended;
     }
     answer(stream, &list(&shared.lock(), kind, namespace))
+}
+
+/// Replaces the status of a custom resource, if nobody else has changed the object meanwhile.
+fn write_status(shared: &Shared, target: &str, new: &Value) -> Value {
+    let steps: Vec<&str> = target.trim_matches('/').split('/').collect();
+    let [
+        "apis",
+        group,
+        version,
+        "namespaces",
+        namespace,
+        plural,
+        name,
+        "status",
+    ] = steps[..]
+    else {
+        return not_found(target);
+    };
+    let api_version = format!("{group}/{version}");
+    let kind = KINDS.iter().find(|kind| {
+        kind.api_version == api_version && kind.plural == plural && !kind.is_built_in()
+    });
+    let Some(kind) = kind else {
+        return not_found(target);
+    };
+    let key = (kind.name, namespace.to_owned(), name.to_owned());
+    let mut result = Value::Null;
+    shared.change(|state| {
+        state.writes += 1;
+        if state.read_only {
+            result = status(403, "Forbidden", "you may not");
+            return;
+        }
+        let Some(mut object) = state.objects.get(&key).cloned() else {
+            result = not_found(target);
+            return;
+        };
+        if object["metadata"]["resourceVersion"] != new["metadata"]["resourceVersion"] {
+            result = status(409, "Conflict", "the object has been modified");
+            return;
+        }
+        state.version += 1;
+        object["status"] = new["status"].clone();
+        object["metadata"]["resourceVersion"] = state.version.to_string().into();
+        state.objects.insert(key.clone(), object.clone());
+        state.tell("MODIFIED", key, object.clone());
+        result = object;
+    });
+    result
 }
 
 fn not_found(path: &str) -> Value {
