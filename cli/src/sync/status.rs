@@ -239,6 +239,8 @@ pub fn write(board: &Board, kubectl: &Kubectl, stop: &Stop, tell: &dyn Fn(News))
             Err(_) if stop.is_set() => return,
             // It has changed meanwhile: the watch brings the change, and then it is said again.
             Err(why) if is_conflict(&why) => board.again(key, verdict, RETRY.0),
+            // It is gone: the watch says so, too.
+            Err(why) if is_gone(&why) => {}
             Err(why) => {
                 if complained != why {
                     tell(News::Line(
@@ -262,6 +264,11 @@ pub fn write(board: &Board, kubectl: &Kubectl, stop: &Stop, tell: &dyn Fn(News))
 
 fn is_conflict(why: &str) -> bool {
     why.contains("(Conflict)") || why.contains("the object has been modified")
+}
+
+/// Whether it is the object that is not there, not the place for its status.
+fn is_gone(why: &str) -> bool {
+    why.contains("(NotFound)") && why.ends_with("\" not found")
 }
 
 /// What to do about it.
