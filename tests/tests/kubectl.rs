@@ -158,9 +158,10 @@ impl Site {
         let start = Instant::now();
         while !done(self) {
             if start.elapsed() > PATIENCE {
-                let errors = std::fs::read_to_string(self.directory.path().join("errors"));
+                let read = |name| std::fs::read_to_string(self.directory.path().join(name));
+                let (errors, log) = (read("errors"), read("sync.log").unwrap_or_default());
                 panic!(
-                    "not in {PATIENCE:?}: {what}\n{errors:?}\n{:#?}\n{:#?}",
+                    "not in {PATIENCE:?}: {what}\n{errors:?}\n{log}\n{:#?}\n{:#?}",
                     self.show("config"),
                     self.show("virtual-servers")
                 );

@@ -299,15 +299,12 @@ fn serve(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(stream.take(MAX_HEAD));
-    let (mut request, mut length) = (String::new(), 0);
+    let mut request = String::new();
     reader.read_line(&mut request)?;
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let line = line.trim_end().to_ascii_lowercase();
-        if let Some(given) = line.strip_prefix("content-length:") {
-            length = given.trim().parse().unwrap_or(0);
-        }
         if line.is_empty() {
             break;
         }
@@ -317,8 +314,7 @@ fn serve(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
         return Ok(());
     };
     if method == "PUT" {
-        let mut body = Vec::new();
-        reader.take(length).read_to_end(&mut body)?;
+        let body = chunked(&mut reader)?;
         let object = serde_json::from_slice(&body).unwrap_or_default();
         let done = write_status(shared, target, &object);
         return answer(stream, &done);
@@ -366,9 +362,25 @@ fn serve(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
     answer(stream, &list(&shared.lock(), kind, namespace))
 }
 
+/// A body in chunks, as kubectl sends what it reads from a file.
+fn chunked(reader: &mut impl io::BufRead) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut size = String::new();
+        reader.read_line(&mut size)?;
+        let size = u64::from_str_radix(size.trim(), 16).map_err(io::Error::other)?;
+        reader.take(size).read_to_end(&mut body)?;
+        reader.read_line(&mut String::new())?;
+        if size == 0 {
+            return Ok(body);
+        }
+    }
+}
+
 /// Replaces the status of a custom resource, if nobody else has changed the object meanwhile.
 fn write_status(shared: &Shared, target: &str, new: &Value) -> Value {
-    let steps: Vec<&str> = target.trim_matches('/').split('/').collect();
+    let (path, _) = target.split_once('?').unwrap_or((target, ""));
+    let steps: Vec<&str> = path.trim_matches('/').split('/').collect();
     let [
         "apis",
         group,
