@@ -25,7 +25,6 @@ pub struct DmaNeeds {
 
 /// What is known of a PCI device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct PciDevice {
     /// Where it is.
     pub address: PciAddress,
@@ -275,7 +274,7 @@ impl Host {
                 group: group.clone(),
                 holder,
             });
-        } else if self.live {
+        } else if self.live && !self.is_ours(&node) {
             match preflight::ask_vfio_group(&node) {
                 Ok(false) if others.is_empty() => problem(Error::GroupNotViable {
                     address,
@@ -387,7 +386,6 @@ impl Host {
 
     /// Another process that has a device node open, as far as this one may see.
     fn holder(&self, node: &Path) -> Option<String> {
-        let node = Path::new("/").join(node.strip_prefix(&self.root).ok()?);
         let me = std::process::id().to_string();
         fs::read_dir(self.root.join("proc"))
             .ok()?
@@ -397,13 +395,26 @@ impl Host {
                 if pid == me || !pid.bytes().all(|b| b.is_ascii_digit()) {
                     return None;
                 }
-                let has_it = fs::read_dir(process.path().join("fd"))
-                    .ok()?
-                    .flatten()
-                    .any(|file| fs::read_link(file.path()).is_ok_and(|to| to == node));
                 let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+                let has_it = self.has_open(&process.path(), node);
                 has_it.then(|| format!("process {pid} ({})", name.trim()))
             })
+    }
+
+    /// Whether this process has a device node open already, as DPDK does once it has started.
+    fn is_ours(&self, node: &Path) -> bool {
+        self.has_open(&self.root.join("proc/self"), node)
+    }
+
+    fn has_open(&self, process: &Path, node: &Path) -> bool {
+        let Ok(node) = node.strip_prefix(&self.root) else {
+            return false;
+        };
+        let node = Path::new("/").join(node);
+        let files = fs::read_dir(process.join("fd")).into_iter().flatten();
+        files
+            .flatten()
+            .any(|file| fs::read_link(file.path()).is_ok_and(|to| to == node))
     }
 }
 

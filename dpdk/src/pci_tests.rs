@@ -251,6 +251,20 @@ fn the_process_that_has_the_device_is_named() {
 }
 
 #[test]
+fn a_group_that_this_process_has_open_is_not_asked_again() {
+    let mut model = Model::good(IAVF);
+    model.host.live = true;
+    // A folder stands for a device node that cannot be opened.
+    let node = model.host.root.join("dev/vfio/42");
+    fs::remove_file(&node).unwrap();
+    fs::create_dir(&node).unwrap();
+    let error = model.problem();
+    assert!(error.contains("cannot be opened"), "{error}");
+    model.link("proc/self/fd/9", "/dev/vfio/42");
+    assert!(model.inspect().problems.is_empty());
+}
+
+#[test]
 fn without_an_iommu_there_is_a_warning_and_hugepages_are_a_must() {
     let mut model = Model::good(IAVF);
     fs::remove_file(model.host.root.join("dev/vfio/42")).unwrap();

@@ -174,3 +174,7 @@ fn port_json(port: &Found) -> Value {
         "warnings": port.warnings,
     })
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;
