@@ -98,16 +98,16 @@ impl Filter {
             match device.set_promiscuous(promiscuous) {
                 Ok(()) if promiscuous => info!(
                     %port,
-                    "the port takes in frames for any MAC address, as it has no filter for those \
-                     of its VLANs"
+                    "the port takes in frames for any MAC address, as it has no filter for that of \
+                     its LAG"
                 ),
                 Ok(()) => info!(%port, "the port takes in frames for its own MAC addresses only"),
                 Err(error) => warn!(
                     %port,
                     %error,
-                    "the port may not take in frames for the MAC address of a VLAN: put this port \
-                     first in the VLAN's interfaces, or trust the virtual function (`ip link set \
-                     PF vf N trust on`)"
+                    "the port may not take in frames for the MAC address of its LAG: trust the virtual \
+                     function (`ip link set PF vf N trust on`), or set bonded: false in the VLAN, with \
+                     which each port has its own address"
                 ),
             }
             // A refusal is not asked again before the need ends.
