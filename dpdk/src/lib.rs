@@ -73,7 +73,7 @@ pub use pci::{DmaNeeds, PciDevice, PciReport, inspect_pci};
 pub use port::{Answer, EthPort, Link, PortConfig, PortStats, RSS_KEY_LEN, RssTable};
 pub use queue::{RxQueue, TxQueue};
 pub use spec::{MemifRole, PciAddress, PortSpec, SpecError, VdevOptions};
-pub use thread::{LcoreGuard, pin_to_cpu};
+pub use thread::{LcoreGuard, allowed_cpus, bind_to_cpus, pin_to_cpu};
 pub use wait::{Alarm, WaitSet, Woken, wait_precisely};
 
 /// Finds out what stands in the way of a port, without DPDK and without touching anything.

@@ -155,6 +155,8 @@ pub struct VdevOptions {
     pub mtu: u16,
     /// Queues in each direction, at least 1.
     pub queues: u16,
+    /// Frames a queue holds, where it is a ring that the device makes.
+    pub descriptors: u16,
 }
 
 impl Default for VdevOptions {
@@ -162,6 +164,7 @@ impl Default for VdevOptions {
         Self {
             mtu: 1500,
             queues: 1,
+            descriptors: 1024,
         }
     }
 }
@@ -374,6 +377,20 @@ impl PortSpec {
         per_queue * u32::from(queues)
     }
 
+    /// Memory for the rings that a port of this kind shares with the kernel, in bytes.
+    pub fn ring_bytes(&self, options: &VdevOptions) -> u64 {
+        let per_queue = match self {
+            Self::AfPacket(_) => {
+                let frames = PacketRing::frames(options.descriptors);
+                2 * u64::from(frames) * u64::from(PacketRing::for_mtu(options.mtu).frame)
+            }
+            // Of descriptors only.
+            Self::AfXdp(_) => 256 << 10,
+            _ => 0,
+        };
+        per_queue * u64::from(options.queues.max(1))
+    }
+
     /// The virtual device in DPDK's notation (`net_af_packet0,iface=eth1,…`); `index` keeps the
     /// names of several devices of a driver apart. `None` for a PCI device.
     pub fn to_vdev(&self, index: usize, options: &VdevOptions) -> Option<String> {
@@ -385,7 +402,7 @@ impl PortSpec {
                     "net_af_packet{index},iface={netdev},qpairs={queues},framesz={},blocksz={},framecnt={},qdisc_bypass=1",
                     ring.frame,
                     ring.block,
-                    PacketRing::FRAMES
+                    PacketRing::frames(options.descriptors)
                 )
             }
             Self::AfXdp(netdev) => {
@@ -426,8 +443,11 @@ struct PacketRing {
 }
 
 impl PacketRing {
-    /// Frames of a ring. The kernel fills it at interrupt time, so it covers the pauses of a worker.
-    const FRAMES: u32 = 1024;
+    /// Frames of a ring: whole blocks. The kernel fills it at interrupt time, so it covers the pauses of
+    /// a worker.
+    fn frames(descriptors: u16) -> u32 {
+        u32::from(descriptors).next_multiple_of(8).max(64)
+    }
 
     /// The driver takes the frames to lie back to back over block boundaries, so a block must be a
     /// whole number of frames, and the kernel wants it to be a whole number of pages.

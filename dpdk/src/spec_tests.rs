@@ -96,6 +96,7 @@ fn vdevs_carry_the_arguments_their_drivers_need() {
     let options = VdevOptions {
         mtu: 1500,
         queues: 2,
+        ..VdevOptions::default()
     };
     let vdev = |text: &str| parse(text).unwrap().to_vdev(7, &options);
     assert_eq!(

@@ -8,6 +8,7 @@ use dpdk_sys as sys;
 
 use crate::eal::EalInner;
 use crate::error::{Error, last_error};
+use crate::preflight;
 
 /// Keeps the calling thread known to DPDK; see [`Eal::register_thread`](crate::Eal::register_thread).
 ///
@@ -61,25 +62,46 @@ impl Drop for LcoreGuard {
 /// # Errors
 /// [`Error::Pin`] when there is no such CPU, or the thread may not run on it.
 pub fn pin_to_cpu(cpu: usize) -> Result<(), Error> {
+    bind_to_cpus(&[cpu])
+}
+
+/// Binds the calling thread to some CPUs; threads that it makes inherit that. With none, does nothing.
+///
+/// # Errors
+/// [`Error::Pin`] when there is no such CPU, or the thread may run on none of them.
+pub fn bind_to_cpus(cpus: &[usize]) -> Result<(), Error> {
+    let Some(first) = cpus.first().copied() else {
+        return Ok(());
+    };
     let most = usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
-    if cpu >= most {
+    if let Some(cpu) = cpus.iter().copied().find(|cpu| *cpu >= most) {
         let source = io::Error::from_raw_os_error(libc::EINVAL);
         return Err(Error::Pin { cpu, source });
     }
-    // SAFETY: an all-zero set is valid, `cpu` lies in it, and 0 is the calling thread.
+    // SAFETY: an all-zero set is valid, the CPUs lie in it, and 0 is the calling thread.
     let code = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
+        for cpu in cpus {
+            libc::CPU_SET(*cpu, &mut set);
+        }
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
     };
     if code == 0 {
         Ok(())
     } else {
         Err(Error::Pin {
-            cpu,
+            cpu: first,
             source: io::Error::last_os_error(),
         })
     }
+}
+
+/// CPUs the calling thread may run on, in order.
+///
+/// # Errors
+/// The system's, when it has more CPUs than can be told.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    preflight::allowed_cpus()
 }
 
 #[cfg(test)]

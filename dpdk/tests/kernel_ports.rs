@@ -147,6 +147,7 @@ fn jumbo_frames_pass_a_packet_socket_made_for_them() {
     let options = VdevOptions {
         mtu: 9000,
         queues: 1,
+        ..VdevOptions::default()
     };
     let config = PortConfig {
         mtu: 9000,

@@ -161,6 +161,7 @@ pub fn open(config: &PortsConfig) -> Result<(Ports, Vec<DpdkLink>), dpdk::Error>
         let options = VdevOptions {
             mtu: config.mtu,
             queues: 1,
+            ..VdevOptions::default()
         };
         let device = eal.attach(spec, &options)?;
         let port_config = PortConfig {

@@ -258,6 +258,7 @@ pub const TABLES: &[Known] = &[
         columns: &[
             text("worker", "WORKER"),
             text("cpu", "CPU"),
+            wide(text("numa", "NUMA")),
             text("queues", "QUEUES"),
             count("loadPercent", "LOAD%"),
             count("rxPackets", "PACKETS-IN"),

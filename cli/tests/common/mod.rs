@@ -202,7 +202,7 @@ fn rows(table: &str) -> Option<Vec<Map<String, Value>>> {
             {"kind": "answer", "reason": "arp", "packets": 3, "meaning": "answered"},
         ]),
         "workers" => json!([
-            {"worker": 0, "cpu": 2, "queues": "1.1:0,1.2:0", "loadPercent": 73, "rxPackets": 5_000_000,
+            {"worker": 0, "cpu": 2, "numa": 0, "queues": "1.1:0,1.2:0", "loadPercent": 73, "rxPackets": 5_000_000,
              "txPackets": 4_999_990, "handoffsIn": 12, "handoffsOut": 7, "generation": 7, "flows": 12, "flowsOpened": 100_012, "flowsEnded": 100_000, "flowsEvicted": 0,
              "turns": 123_456_789, "idleTurns": 123_000_000, "heldPackets": 0, "originatedPackets": 4, "eventsLost": 0},
         ]),

@@ -29,7 +29,7 @@ pub struct PortsArgs {
 
 /// Carries out `tmm ports`.
 pub fn run(args: &PortsArgs) -> ExitCode {
-    let found = discover(&args.run, &environment::own());
+    let found = discover(&crate::run::resolved(&args.run), &environment::own());
     let text = if args.json {
         format!("{}\n", json(&found))
     } else {

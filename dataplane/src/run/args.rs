@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use dpdk::PortSpec;
 use net::PortId;
 
+use super::memory_plan::MOST_FLOWS;
 use crate::compile::parse_interface;
 
 /// Starts the dataplane on its ports and keeps it running until SIGTERM or SIGINT.
@@ -52,9 +53,9 @@ pub struct RunArgs {
     )]
     pub interface_driver: InterfaceDriver,
 
-    /// How many workers share the flows, each on a CPU and on queues of its own
-    #[arg(long, env = "TMM_WORKERS", value_name = "N", default_value_t = 1,
-        value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// How many workers share the flows, each on a CPU and on queues of its own; "auto" is one for each
+    /// CPU given
+    #[arg(long, env = "TMM_WORKERS", value_name = "N", default_value = "1", value_parser = workers)]
     pub workers: u16,
 
     /// Which worker polls a port that has one queue, such as 1.1=0,1.2=1; by default ports of the same
@@ -108,10 +109,16 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u16).range(1280..=9000))]
     pub port_mtu: Option<u16>,
 
-    /// The most flows tracked, by all workers together
-    #[arg(long, env = "TMM_FLOW_CAPACITY", value_name = "N", default_value_t = 262_144,
-        value_parser = clap::value_parser!(u32).range(16..=16_777_216))]
+    /// The most flows tracked, by all workers together: 16 to 16777216; "auto" is what the hugepages
+    /// given to the container hold, else 262144
+    #[arg(long, env = "TMM_FLOW_CAPACITY", value_name = "N", default_value = "auto",
+        value_parser = flow_capacity)]
     pub flow_capacity: u32,
+
+    /// Frames each queue of a port holds
+    #[arg(long, env = "TMM_DESCRIPTORS", value_name = "N", default_value_t = 1024,
+        value_parser = clap::value_parser!(u16).range(64..=8192))]
+    pub descriptors: u16,
 
     /// Whether packet memory comes from hugepages
     #[arg(
@@ -127,7 +134,8 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u32).range(512..=8_388_607))]
     pub mbufs: Option<u32>,
 
-    /// CPUs of the workers, such as 2 or 0,2 or 2-3; by default the kernel chooses
+    /// CPUs of the workers, such as 2 or 0,2 or 2-3; by default those given to the container, and on a
+    /// whole machine the kernel chooses
     #[arg(long, env = "PAL_CPU_SET", value_name = "LIST")]
     pub cpus: Option<CpuList>,
 
@@ -167,6 +175,33 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     pub eal_args: Vec<String>,
+}
+
+/// The most workers.
+pub const MOST_WORKERS: u16 = 64;
+/// `--workers auto` and `--flow-capacity auto`, until it is known what that is.
+pub const AUTO_WORKERS: u16 = 0;
+/// See [`AUTO_WORKERS`].
+pub const AUTO_FLOWS: u32 = 0;
+
+fn workers(text: &str) -> Result<u16, String> {
+    if text == "auto" {
+        return Ok(AUTO_WORKERS);
+    }
+    let number = text.parse().ok();
+    number
+        .filter(|number| (1..=MOST_WORKERS).contains(number))
+        .ok_or_else(|| format!("expected 1 to {MOST_WORKERS}, or auto"))
+}
+
+fn flow_capacity(text: &str) -> Result<u32, String> {
+    if text == "auto" {
+        return Ok(AUTO_FLOWS);
+    }
+    let number = text.parse().ok();
+    number
+        .filter(|number| (16..=MOST_FLOWS).contains(number))
+        .ok_or_else(|| format!("expected 16 to {MOST_FLOWS}, or auto"))
 }
 
 impl RunArgs {
@@ -447,6 +482,19 @@ mod tests {
             (0, ReplicaSource::PodWithoutOrdinal)
         );
         assert_eq!(replica(None, None), (0, ReplicaSource::Default));
+    }
+
+    #[test]
+    fn automatic_numbers_are_told_from_numbers_out_of_range() {
+        assert_eq!((workers("auto"), workers("64")), (Ok(AUTO_WORKERS), Ok(64)));
+        assert_eq!(flow_capacity("auto"), Ok(AUTO_FLOWS));
+        assert_eq!(flow_capacity("16777216"), Ok(MOST_FLOWS));
+        for bad in ["0", "65", "-1", "many", ""] {
+            assert!(workers(bad).is_err(), "{bad}");
+        }
+        for bad in ["0", "15", "16777217", "1e6"] {
+            assert!(flow_capacity(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -141,6 +141,18 @@ impl Sleepers {
     }
 }
 
+/// Whether interrupts can be relied on: a device may promise what it, or what it is attached to, does not keep.
+#[derive(Debug, Default)]
+struct Trial {
+    /// Some queues wake by interrupts.
+    interrupts: bool,
+    /// One was seen to come.
+    proved: bool,
+    /// The last wait ended without a wake-up.
+    timed_out: bool,
+    strikes: u32,
+}
+
 /// What one worker does with its idle turns.
 pub struct Idler {
     how: Idle,
@@ -151,13 +163,7 @@ pub struct Idler {
     changes: u64,
     /// Every receive queue wakes.
     all_wake: bool,
-    /// Some do so by interrupts.
-    interrupts: bool,
-    /// An interrupt was seen to come.
-    proved: bool,
-    strikes: u32,
-    /// The last wait ended without a wake-up.
-    timed_out: bool,
+    trial: Trial,
     /// When there was something to do last.
     busy_at: Timestamp,
     idle_turns: u32,
@@ -184,10 +190,7 @@ impl Idler {
             set: WaitSet::new(),
             changes: 0,
             all_wake: true,
-            interrupts: false,
-            proved: false,
-            strikes: 0,
-            timed_out: false,
+            trial: Trial::default(),
             busy_at: clock(started),
             idle_turns: 0,
             handed_out: 0,
@@ -203,16 +206,16 @@ impl Idler {
         if let Some(sleeper) = self.sleepers.workers.get(self.number) {
             self.set.add(sleeper.alarm.as_raw_fd());
         }
-        (self.all_wake, self.interrupts) = (true, false);
+        (self.all_wake, self.trial.interrupts) = (true, false);
         for queue in queues(worker) {
             match queue.wakeup() {
                 Some(fd) => self.set.add(fd),
                 None => self.all_wake &= !queue.may_receive(),
             }
-            self.interrupts |= queue.has_interrupt();
+            self.trial.interrupts |= queue.has_interrupt();
         }
         // A device that was not to be relied on before is not now.
-        self.all_wake &= !(self.interrupts && self.strikes >= STRIKES);
+        self.all_wake &= !(self.trial.interrupts && self.trial.strikes >= STRIKES);
     }
 
     /// How it waits, for the operator.
@@ -230,8 +233,8 @@ impl Idler {
     pub fn worked(&mut self, shared: &Shared, now: Timestamp) {
         self.busy_at = now;
         self.idle_turns = 0;
-        if self.timed_out {
-            self.timed_out = false;
+        if self.trial.timed_out {
+            self.trial.timed_out = false;
             self.strike();
         }
         let handed_out = shared.counters.handoffs_out_packets.get();
@@ -250,8 +253,8 @@ impl Idler {
 
     #[cold]
     fn strike(&mut self) {
-        self.strikes += 1;
-        if self.interrupts && self.all_wake && self.strikes >= STRIKES {
+        self.trial.strikes += 1;
+        if self.trial.interrupts && self.all_wake && self.trial.strikes >= STRIKES {
             self.all_wake = false;
             warn!(
                 worker = self.number,
@@ -282,7 +285,7 @@ impl Idler {
 
     #[cold]
     fn wait(&mut self, worker: &mut Worker<DpdkPort>, now: Timestamp, stop: &AtomicBool) {
-        self.timed_out = false;
+        self.trial.timed_out = false;
         // A port that was restarted has other queues.
         let changes = worker.ports_mut().iter().map(DpdkPort::changes).sum();
         if self.changes != changes {
@@ -298,7 +301,7 @@ impl Idler {
         }
         let mut timeout = if !self.all_wake {
             (now.since(self.busy_at) / 8).clamp(NAP.0, NAP.1)
-        } else if self.interrupts && !self.proved {
+        } else if self.trial.interrupts && !self.trial.proved {
             ON_TRIAL
         } else {
             LONGEST
@@ -308,7 +311,7 @@ impl Idler {
             sleeper.bell.rise();
             return;
         }
-        if self.interrupts && self.all_wake {
+        if self.trial.interrupts && self.all_wake {
             if !queues(worker).all(RxQueue::arm) {
                 timeout = timeout.min(NAP.1);
             }
@@ -326,17 +329,17 @@ impl Idler {
         if rung || woken == Woken::Ready {
             sleeper.alarm.lower();
         }
-        if self.interrupts && self.all_wake {
+        if self.trial.interrupts && self.all_wake {
             queues(worker).for_each(RxQueue::disarm);
         }
         match woken {
             Woken::Ready => {
                 if self.all_wake {
-                    self.strikes = 0;
+                    self.trial.strikes = 0;
                 }
-                self.proved |= !rung;
+                self.trial.proved |= !rung;
             }
-            Woken::Timeout => self.timed_out = self.interrupts && !rung,
+            Woken::Timeout => self.trial.timed_out = self.trial.interrupts && !rung,
             Woken::Failed => std::thread::sleep(AFTER_FAILURE),
         }
     }

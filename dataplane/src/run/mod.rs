@@ -2,12 +2,15 @@
 
 pub mod args;
 pub mod capabilities;
+mod cgroup;
+mod cpus;
 mod deal;
 mod drain;
 mod filters;
 mod hints;
 mod idle;
 mod lanes;
+mod memory_plan;
 pub(crate) mod ports;
 mod recovery;
 mod team;
@@ -36,9 +39,9 @@ use crate::control::show::Row;
 use crate::control::{Control, ControlConfig};
 use crate::discover::takeover::TakeoverError;
 use crate::discover::{self};
-use crate::dpdk_port::DpdkPort;
-use crate::handoff::Crew;
-use crate::pipeline::{FlowData, PipelineConfig};
+use crate::dpdk_port::{DpdkFrame, DpdkPort};
+use crate::handoff::{self, Crew, Handed};
+use crate::pipeline::PipelineConfig;
 use crate::steer::Steering;
 use crate::verdict::DropReason;
 use crate::worker::{Shared, Worker};
@@ -47,7 +50,9 @@ use drain::Stop;
 
 use args::LogFormat;
 pub use args::RunArgs;
+use cpus::{Machine, Places};
 use idle::Sleepers;
+use memory_plan::Plan;
 use ports::Ports;
 use team::{Member, Team, Terms};
 
@@ -137,7 +142,8 @@ pub fn init_logging(filter: &str, format: LogFormat) -> Result<(), RunError> {
 /// Errors: why the start failed; nothing is left behind then.
 pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let started = Instant::now();
-    check_memory(args.flow_capacity, args.workers)?;
+    let machine = Machine::here()?;
+    let args = &with_workers(args, &machine);
     // Seen from here on, so that a stop during the start is not lost.
     let mut stop = Stop::catch(args.drain)?;
     let seed = random_seed()?;
@@ -153,11 +159,15 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     if let Some(problems) = found.all_problems() {
         return Err(RunError::Ports(problems));
     }
+    let choices = found.choices();
+    let plan = memory_plan::plan(args, &choices)?;
+    let places = cpus::settle(args, &choices, &machine)?;
+    let node = cpus::common_node(&places.nodes);
     // Given back on every way out of here.
     let takeover = found.take_over(args)?;
     // Ports of one VLAN are dealt out to workers together, where that is known already.
     let (begin, _) = config::resolve(hub.store(), args.replica().0);
-    let (mut ports, queues) = ports::open(args, &found.choices(), &steering, &begin)?;
+    let (mut ports, queues) = ports::open(args, &choices, &steering, &begin, &plan, node)?;
     let eal = ports.eal();
     let (replica, source) = args.replica();
     let control_config = ControlConfig {
@@ -180,7 +190,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         }
     }
     let stop_all = stop.flag();
-    let cpus = team::places(args.cpus.as_ref(), args.workers);
+    let cpus = places.workers.clone();
     let sleepers = Sleepers::new(args.workers)?;
     if let Some(server) = &server {
         let watched = server.watch(sleepers.control_alarm());
@@ -196,7 +206,13 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         stop: stop.flag(),
         cpus: cpus.clone(),
     };
-    let members = members(args, seed, &steering, &control, &ports, queues);
+    let near = Near {
+        machine: &machine,
+        places: &places,
+    };
+    let members = members(
+        args, seed, &steering, &control, &ports, queues, &plan, &near,
+    )?;
     let team = Team::start(members, &eal, &terms)?;
     ports.follow(&control.tables());
     let ports = Rc::new(RefCell::new(ports));
@@ -206,7 +222,10 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     control.set_worker_facts(Box::new(move |worker| {
         let mut row = Row::new();
         let number = u16::try_from(worker).unwrap_or(u16::MAX);
-        row.insert("cpu".to_owned(), json!(cpus.get(worker).copied().flatten()));
+        let cpu = cpus.get(worker).copied().flatten();
+        row.insert("cpu".to_owned(), json!(cpu));
+        let numa = cpu.map(|cpu| machine.node(cpu).unwrap_or(0));
+        row.insert("numa".to_owned(), json!(numa));
         row.insert("queues".to_owned(), json!(facts.borrow().queues_of(number)));
         row
     }));
@@ -302,7 +321,28 @@ fn bad_checksums(control: &Control) -> u64 {
     control.workers().iter().map(dropped).sum()
 }
 
+/// Where memory is to be.
+struct Near<'a> {
+    machine: &'a Machine,
+    places: &'a Places,
+}
+
+impl Near<'_> {
+    /// Has `make` touch its memory on the CPU of a worker, so that it is on that worker's node.
+    fn make<T>(&self, worker: u16, make: impl FnOnce() -> T) -> Result<T, RunError> {
+        let cpu = self.places.workers.get(usize::from(worker)).copied();
+        let Some(cpu) = cpu.flatten().filter(|_| self.machine.has_nodes()) else {
+            return Ok(make());
+        };
+        dpdk::pin_to_cpu(cpu)?;
+        let made = make();
+        dpdk::bind_to_cpus(&self.places.control)?;
+        Ok(made)
+    }
+}
+
 /// The workers, each with its queues and its place among the others.
+#[expect(clippy::too_many_arguments, reason = "all that a worker is made of")]
 fn members(
     args: &RunArgs,
     seed: u64,
@@ -310,9 +350,11 @@ fn members(
     control: &Control,
     ports: &Ports,
     queues: Vec<Vec<DpdkPort>>,
-) -> Vec<Member> {
+    plan: &Plan,
+    near: &Near,
+) -> Result<Vec<Member>, RunError> {
     let crews = Crew::assemble(steering, |worker| ports.senders(worker));
-    let flow_capacity = share(args.flow_capacity, args.workers);
+    let flow_capacity = share(plan.flows, args.workers);
     let numbered = (0..args.workers).zip(queues).zip(crews);
     numbered
         .zip(control.workers())
@@ -322,16 +364,16 @@ fn members(
                 stripe: PortStripe::whole(),
                 flow_capacity: usize::try_from(flow_capacity).unwrap_or(usize::MAX),
                 seed: seed.wrapping_add(u64::from(number)),
-                hugetlb: args.hugepages != args::Hugepages::Never,
+                hugetlb: plan.tables_huge,
                 straight_way: true,
             };
             let counters = Arc::clone(&shared.counters);
-            let worker = Worker::new(&pipeline, queues, shared.clone());
-            if args.workers > 1 {
+            let worker = near.make(number, || Worker::new(&pipeline, queues, shared.clone()))?;
+            Ok(if args.workers > 1 {
                 (worker.with_crew(crew), counters)
             } else {
                 (worker, counters)
-            }
+            })
         })
         .collect()
 }
@@ -341,27 +383,24 @@ const fn share(flow_capacity: u32, workers: u16) -> u32 {
     flow_capacity.div_ceil(workers as u32)
 }
 
-/// Refuses a flow table that memory has no room for, instead of being ended by the kernel later.
-fn check_memory(flow_capacity: u32, workers: u16) -> Result<(), RunError> {
-    let each = usize::try_from(share(flow_capacity, workers)).unwrap_or(usize::MAX);
-    // All of them IPv6, which takes more.
-    let octets = conntrack::Table::<FlowData>::octets(each, true);
-    let need_mib = (octets as u64).saturating_mul(u64::from(workers)) >> 20;
-    let available_mib = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-            Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? >> 10)
-        });
-    match available_mib {
-        Some(available_mib) if need_mib > available_mib => Err(RunError::Usage(format!(
-            "--flow-capacity {flow_capacity} needs about {need_mib} MiB and {available_mib} MiB are \
-             available: ask for fewer flows"
-        ))),
-        _ => Ok(()),
+/// The arguments with the number of workers that `auto` means here; one if that cannot be found out.
+pub(crate) fn resolved(args: &RunArgs) -> RunArgs {
+    with_workers(args, &Machine::here().unwrap_or_default())
+}
+
+/// The arguments, with the number of workers that `auto` means.
+fn with_workers(args: &RunArgs, machine: &Machine) -> RunArgs {
+    let mut args = args.clone();
+    if args.workers == args::AUTO_WORKERS {
+        args.workers = cpus::auto_workers(machine, args.cpus.as_ref());
     }
+    args
+}
+
+/// Memory of the rings between so many workers.
+const fn handoff_octets(workers: u16) -> u64 {
+    let each = size_of::<Handed<DpdkFrame>>() + size_of::<usize>();
+    (handoff::frames_at_most(workers) * each) as u64
 }
 
 fn clock(started: Instant) -> Timestamp {

@@ -6,19 +6,20 @@ use std::time::Instant;
 
 use config::Config;
 use dpdk::{
-    Eal, EalConfig, EthPort, HugePages, LogLevel, Mempool, MempoolConfig, Offloads, PortConfig,
-    PortSpec, RssTable, VdevOptions,
+    Eal, EalConfig, EthPort, LogLevel, Mempool, MempoolConfig, Offloads, PortConfig, PortSpec,
+    RssTable, VdevOptions,
 };
 use net::PortId;
 use serde_json::json;
 use tracing::{debug, info, warn};
 
 use super::RunError;
-use super::args::{Hugepages, Idle, PortArg, RunArgs};
+use super::args::{Idle, PortArg, RunArgs};
 use super::deal::{self, Dealer, Kin};
 use super::filters::{Filter, Wanted};
 use super::hints::hint;
 use super::lanes::{Lanes, spreading, wanted_rss};
+use super::memory_plan::{self, Plan};
 use super::ward::{Change, Ward};
 use crate::control::show::Row;
 use crate::discover::Choice;
@@ -28,12 +29,8 @@ use crate::steer::Steering;
 use crate::tables::{PortInfo, Tables};
 use crate::worker::Shared;
 
-/// Frames a queue holds in each direction.
-const DESCRIPTORS: u16 = 1024;
 /// Mbufs for a worker's bursts under way, frames that wait for neighbours, and caches, beside the queues'.
 const SPARE_MBUFS: u32 = 2048;
-/// Memory DPDK needs beside the mempool, MiB.
-const EAL_MIB: u64 = 48;
 
 /// Everything of DPDK, in the order it must go.
 pub struct Ports {
@@ -47,6 +44,7 @@ pub struct Ports {
     /// VLANs of which it was said that few workers poll their ports.
     lopsided: BTreeSet<String>,
     workers: u16,
+    descriptors: u16,
     /// The generation of the tables that the filters follow.
     followed: Option<u64>,
     promiscuous: bool,
@@ -58,7 +56,7 @@ pub struct Ports {
 }
 
 /// The pool of packet memory for these ports.
-fn pool_config(args: &RunArgs, specs: &[PortSpec]) -> MempoolConfig {
+pub fn pool_config(args: &RunArgs, specs: &[PortSpec]) -> MempoolConfig {
     let workers = args.workers;
     let mtu = args.wanted_mtu();
     let data_room = specs
@@ -68,7 +66,7 @@ fn pool_config(args: &RunArgs, specs: &[PortSpec]) -> MempoolConfig {
         .unwrap_or(2048);
     let held: u32 = specs
         .iter()
-        .map(|s| s.held_mbufs(workers, DESCRIPTORS, DESCRIPTORS))
+        .map(|s| s.held_mbufs(workers, args.descriptors, args.descriptors))
         .sum();
     let spare = SPARE_MBUFS * u32::from(workers)
         + u32::try_from(handoff::frames_at_most(workers)).unwrap_or(u32::MAX);
@@ -85,16 +83,30 @@ fn pool_config(args: &RunArgs, specs: &[PortSpec]) -> MempoolConfig {
 
 /// Memory for packets on these ports, MiB.
 pub fn memory_mib(args: &RunArgs, specs: &[PortSpec]) -> u64 {
-    pool_config(args, specs).memory_bytes().div_ceil(1 << 20) + EAL_MIB
+    memory_plan::eal_mib(pool_config(args, specs).memory_bytes())
 }
 
-/// Starts DPDK and opens the ports; gives the queues of each worker, by worker and port. `config`: what is
-/// configured at the start already, for ports of one VLAN are dealt out to workers together.
+/// Memory for the rings that these ports share with the kernel, octets.
+pub fn rings(args: &RunArgs, choices: &[Choice]) -> u64 {
+    let options = VdevOptions {
+        mtu: args.wanted_mtu(),
+        queues: args.workers,
+        descriptors: args.descriptors,
+    };
+    let ring = |choice: &Choice| choice.all().map(|spec| spec.ring_bytes(&options)).max();
+    choices.iter().filter_map(ring).sum()
+}
+
+/// Starts DPDK and opens the ports; gives the queues of each worker, by worker and port. Packet memory comes
+/// from the NUMA node `node` where it can. `config`: what is configured at the start already, for ports
+/// of one VLAN are dealt out to workers together.
 pub fn open(
     args: &RunArgs,
     choices: &[Choice],
     steering: &Steering,
     config: &Config,
+    plan: &Plan,
+    node: Option<u16>,
 ) -> Result<(Ports, Vec<Vec<DpdkPort>>), RunError> {
     let workers = steering.workers();
     let specs: Vec<PortSpec> = choices.iter().flat_map(Choice::all).cloned().collect();
@@ -106,15 +118,10 @@ pub fn open(
     }
     deal::check(&args.port_workers, choices.len(), workers).map_err(RunError::Usage)?;
     let pool_config = pool_config(args, &specs);
-    let memory_mib = memory_mib(args, &specs);
     let eal = Eal::init(&EalConfig {
         program: "tmm".to_owned(),
-        memory_mib: u32::try_from(memory_mib).ok(),
-        hugepages: match args.hugepages {
-            Hugepages::Auto => HugePages::Auto,
-            Hugepages::Never => HugePages::Never,
-            Hugepages::Required => HugePages::Required,
-        },
+        memory_mib: Some(plan.eal_mib()),
+        hugepages: plan.eal_hugepages(args.hugepages),
         pci_allow: specs
             .iter()
             .filter_map(|spec| match spec {
@@ -128,12 +135,11 @@ pub fn open(
         extra_args: args.eal_args.clone(),
     })?;
     info!(
-        memory_mib,
         hugepages = eal.uses_hugepages(),
         mbufs = pool_config.count,
         "packet memory"
     );
-    let pool = Mempool::new(&eal, &pool_config)?;
+    let pool = on_node(&eal, &pool_config, node)?;
     let mut opened = Ports {
         wards: Vec::new(),
         infos: Vec::new(),
@@ -143,6 +149,7 @@ pub fn open(
         dealer: Dealer::new(workers),
         lopsided: BTreeSet::new(),
         workers,
+        descriptors: args.descriptors,
         followed: None,
         promiscuous: args.promiscuous,
         interrupts: args.idle == Idle::Adaptive,
@@ -173,6 +180,27 @@ pub fn open(
         }
     }
     Ok((opened, queues))
+}
+
+/// The pool, on the ports' NUMA node if that has memory. Without huge pages DPDK knows of no nodes, and the
+/// kernel places what is touched first.
+fn on_node(eal: &Eal, config: &MempoolConfig, node: Option<u16>) -> Result<Mempool, dpdk::Error> {
+    if node.is_some() && eal.uses_hugepages() {
+        let near = MempoolConfig {
+            socket: node,
+            ..config.clone()
+        };
+        match Mempool::new(eal, &near) {
+            Ok(pool) => return Ok(pool),
+            Err(error) => warn!(
+                node,
+                %error,
+                "packet memory is not on the ports' NUMA node: reserve hugepages there \
+                 (/sys/devices/system/node/nodeN/hugepages)"
+            ),
+        }
+    }
+    Mempool::new(eal, config)
 }
 
 /// The MTU of a port on a kernel interface: what is larger the kernel would not send.
@@ -316,7 +344,14 @@ impl Ports {
         queues: u16,
         steering: &Steering,
     ) -> Result<EthPort, dpdk::Error> {
-        let device = self.eal.attach(spec, &VdevOptions { mtu, queues })?;
+        let device = self.eal.attach(
+            spec,
+            &VdevOptions {
+                mtu,
+                queues,
+                descriptors: self.descriptors,
+            },
+        )?;
         let device_info = device.info()?;
         // The further queues of a card that does not spread frames stay empty: as one of few queues, it is
         // dealt out with its like.
@@ -335,8 +370,8 @@ impl Ports {
         let config = PortConfig {
             rx_queues,
             tx_queues: queues.min(device_info.max_tx_queues).max(1),
-            rx_desc: DESCRIPTORS,
-            tx_desc: DESCRIPTORS,
+            rx_desc: self.descriptors,
+            tx_desc: self.descriptors,
             mtu,
             promiscuous: self.promiscuous,
             offloads: wanted,
@@ -605,7 +640,8 @@ fn lost_mbufs(port: &EthPort) -> u32 {
     match spec {
         // The fill ring is lent out whole before the first frame, and as much again on the way.
         PortSpec::AfXdp(_) => {
-            2 * spec.held_mbufs(port.config().rx_queues, DESCRIPTORS, DESCRIPTORS)
+            let config = port.config();
+            2 * spec.held_mbufs(config.rx_queues, config.rx_desc, config.tx_desc)
         }
         _ => 0,
     }

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use crossbeam::channel::{Sender, bounded};
 use dpdk::Eal;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::args::{CpuList, Idle};
+use super::args::Idle;
 use super::idle::{Idler, Sleepers};
 use super::{RunError, clock};
 use crate::counters::WorkerCounters;
@@ -137,36 +137,4 @@ fn spawn(
             what: "start a worker thread",
             source,
         })
-}
-
-/// The CPU of each of `workers` workers: in the order of the list, and round again if it is too
-/// short. Says what will be slow about it.
-pub fn places(list: Option<&CpuList>, workers: u16) -> Vec<Option<usize>> {
-    let cpus: &[usize] = list.map_or(&[], |list| &list.0);
-    let available = match cpus.len() {
-        0 => std::thread::available_parallelism().map_or(usize::MAX, std::num::NonZero::get),
-        given => given,
-    };
-    if available < usize::from(workers) {
-        warn!(
-            workers,
-            cpus = available,
-            "fewer CPUs than workers: workers that share one are slower than fewer workers would be"
-        );
-    }
-    let mut round = cpus.iter().copied().cycle();
-    (0..workers).map(|_| round.next()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn workers_take_the_cpus_in_their_order_and_share_what_is_too_few() {
-        let list = CpuList(vec![4, 2]);
-        assert_eq!(places(Some(&list), 1), [Some(4)]);
-        assert_eq!(places(Some(&list), 3), [Some(4), Some(2), Some(4)]);
-        assert_eq!(places(None, 2), [None, None]);
-    }
 }
