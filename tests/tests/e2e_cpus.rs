@@ -8,10 +8,12 @@ use std::process::Command;
 
 use tests::lab::{Namespace, Process, Result, Tmm, ensure, program};
 
-struct Scratch(PathBuf);
+/// What a tmm needs while it runs.
+struct Scratch(PathBuf, Option<Namespace>);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        drop(self.1.take());
         drop(fs::remove_dir_all(&self.0));
     }
 }
@@ -19,11 +21,10 @@ impl Drop for Scratch {
 fn start(more: &[&str]) -> Result<(Tmm, Scratch)> {
     let directory = std::env::temp_dir().join(format!("tmm-e2e-{}-cpus", std::process::id()));
     fs::create_dir_all(&directory)?;
-    let scratch = Scratch(directory);
     let inside = Namespace::new(0, "tmm", true)?;
     let args: Vec<String> = more.iter().map(|arg| (*arg).to_owned()).collect();
-    let tmm = Tmm::start(&inside, &["1.1=ring:loop".to_owned()], &args, &scratch.0)?;
-    Ok((tmm, scratch))
+    let tmm = Tmm::start(&inside, &["1.1=ring:loop".to_owned()], &args, &directory)?;
+    Ok((tmm, Scratch(directory, Some(inside))))
 }
 
 /// The CPUs of each thread, by name.
