@@ -75,7 +75,10 @@ fn a_packet_ring_holds_whole_frames_in_whole_pages() {
         assert!(ring.frame >= u32::from(mtu) + 22 + 66, "{mtu}");
         assert_eq!(ring.block % 4096, 0, "{mtu}");
         assert_eq!(ring.block % ring.frame, 0, "{mtu}");
-        assert_eq!(PacketRing::FRAMES % (ring.block / ring.frame), 0, "{mtu}");
+        for descriptors in [1, 64, 100, 1024, 8191] {
+            let frames = PacketRing::frames(descriptors);
+            assert_eq!(frames % (ring.block / ring.frame), 0, "{mtu} {descriptors}");
+        }
     }
 }
 

@@ -110,9 +110,9 @@ mod tests {
 
     #[test]
     fn a_thread_is_bound_to_a_cpu_it_may_run_on() {
-        let cpu = crate::preflight::allowed_cpus().unwrap()[0];
+        let cpu = preflight::allowed_cpus().unwrap()[0];
         pin_to_cpu(cpu).unwrap();
-        assert_eq!(crate::preflight::allowed_cpus().unwrap(), [cpu]);
+        assert_eq!(preflight::allowed_cpus().unwrap(), [cpu]);
     }
 
     #[test]
