@@ -140,7 +140,7 @@ fn a_drain_lets_a_transfer_end_and_nobody_new_in() -> Result {
     })?;
     says(&lab.tmm, "live", 0, &[])?;
     nobody_new_gets_in(&lab)?;
-    let status = transfer.await_end(Duration::from_secs(60))?;
+    let status = transfer.await_end(Duration::from_mins(1))?;
     let lines = transfer.output().lines().count();
     ensure(status.success() && lines >= 80, || {
         format!("the transfer ended with {status} after {lines} lines")
