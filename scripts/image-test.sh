@@ -234,16 +234,17 @@ ok "without a drain, SIGTERM ends it at once, with exit code 0"
 settled() { log_has "$1" "tmm is ready" || ! is_running "$1"; }
 
 # ---- which capabilities a port needs: these, and not one less ----
-# needs WHAT "CAPABILITIES" ARGS…
+# needs WHAT "CAPABILITIES" "ARGUMENTS OF TMM" OPTIONS OF PODMAN…
 needs() {
-    local what=$1 set=$2 without cap kept caps port=$3
+    local what=$1 set=$2 without cap kept caps run=$3
     shift 3
     for without in none $set; do
         kept=()
         for cap in $set; do [ "$cap" = "$without" ] || kept+=(--cap-add "$cap"); done
         podman rm -f -t 1 $NS-caps >/dev/null 2>&1 || true
+        # shellcheck disable=SC2086 # several words
         contain --detach --name $NS-caps --network "ns:/run/netns/$NS-tmm" ${kept[@]+"${kept[@]}"} "$@" \
-            "$IMAGE" run "--port=1.1=$port" >/dev/null
+            "$IMAGE" run $run >/dev/null
         caps=started
         await 20 settled caps || true
         log_has caps "tmm is ready" || caps=refused
@@ -256,12 +257,13 @@ needs() {
     podman rm -f -t 1 $NS-caps >/dev/null
     ok "$what needs ${set:-no capability}"
 }
-needs af_packet "net_admin net_raw" af_packet:trunk1
-needs tap "net_admin" tap:tmm-tap --device /dev/net/tun
-needs memif "" memif:/run/tmm/memif.sock,role=server
+needs af_packet "net_admin net_raw" --port=1.1=af_packet:trunk1
+needs "taking interfaces" "net_admin net_raw" "" --env TMM_MAPRES_ADDL_VETHS_ON_DP=TRUE
+needs tap "net_admin" --port=1.1=tap:tmm-tap --device /dev/net/tun
+needs memif "" --port=1.1=memif:/run/tmm/memif.sock,role=server
 if grep -q '^XDP' /proc/net/protocols; then
     # And room for locked memory, which is the machine's to give, or IPC_LOCK.
-    needs af_xdp "net_admin net_raw sys_admin" af_xdp:trunk1 --cap-add ipc_lock
+    needs af_xdp "net_admin net_raw sys_admin" --port=1.1=af_xdp:trunk1 --cap-add ipc_lock
 else
     echo "not tested: this kernel gives no AF_XDP sockets"
 fi
