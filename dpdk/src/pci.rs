@@ -337,6 +337,9 @@ impl Host {
                 }
             }
         }
+        if !Capability::NET_RAW.is_in(self.capabilities) {
+            problem(Capability::NET_RAW.missing(format!("{address} by RDMA verbs")));
+        }
         if let Some(needs) = needs {
             self.check_memlock(report, needs);
         }

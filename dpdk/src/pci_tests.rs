@@ -169,7 +169,7 @@ fn vfio_needs_its_container_its_group_and_the_groups_device() {
 
 #[test]
 fn mlx5_functions_are_used_beside_their_kernel_driver() {
-    let model = Model::new();
+    let mut model = Model::new();
     let sys = format!("sys/bus/pci/devices/{ADDRESS}");
     model.device(ADDRESS, CONNECTX5_VF, Some("mlx5_core"));
     assert!(model.problem().contains("modprobe mlx5_ib"));
@@ -186,6 +186,8 @@ fn mlx5_functions_are_used_beside_their_kernel_driver() {
     assert!(report.problems.is_empty(), "{:?}", report.problems);
     assert_eq!(report.device.netdev.as_deref(), Some("net1"));
     assert!(report.why.contains("beside mlx5_core"), "{}", report.why);
+    model.host.capabilities = !(1 << 13);
+    assert!(model.problem().contains("cap_net_raw"));
 }
 
 #[test]

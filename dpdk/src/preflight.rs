@@ -178,12 +178,6 @@ fn check_netdev(name: &str) -> Result<(), Error> {
             have,
         });
     }
-    if netdev_is_up(name) == Some(false) {
-        tracing::warn!(
-            interface = name,
-            "the interface is down: bring it up with `ip link set {name} up`"
-        );
-    }
     Ok(())
 }
 
@@ -206,11 +200,6 @@ fn netdev_names() -> Vec<String> {
         }
     }
     names
-}
-
-/// Whether a kernel interface is administratively up; `None` if that cannot be found out.
-fn netdev_is_up(name: &str) -> Option<bool> {
-    netdev_flags(name).map(|flags| flags & libc::IFF_UP != 0)
 }
 
 /// Whether a kernel interface is up and has a carrier.
@@ -295,7 +284,7 @@ pub(crate) struct Capability(u32, &'static str);
 
 impl Capability {
     pub(crate) const NET_ADMIN: Self = Self(12, "cap_net_admin");
-    const NET_RAW: Self = Self(13, "cap_net_raw");
+    pub(crate) const NET_RAW: Self = Self(13, "cap_net_raw");
     pub(crate) const IPC_LOCK: Self = Self(14, "cap_ipc_lock");
     pub(crate) const SYS_RAWIO: Self = Self(17, "cap_sys_rawio");
     const SYS_ADMIN: Self = Self(21, "cap_sys_admin");

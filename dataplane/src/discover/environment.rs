@@ -19,13 +19,13 @@ const INFO: &str = "_INFO";
 /// The environment, by name.
 pub type Environment = BTreeMap<String, String>;
 
-/// The variables of this process that matter here; those that are set to nothing count as not set,
-/// as manifests leave them.
+/// The variables of this process that matter here. A resource that is set to nothing counts as not
+/// set, as manifests leave them.
 pub fn own() -> Environment {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, value)| {
-            !value.trim().is_empty() && (name.starts_with(RESOURCE) || name.starts_with(DEVICES))
+            name.starts_with(DEVICES) || (name.starts_with(RESOURCE) && !value.trim().is_empty())
         })
         .collect()
 }
