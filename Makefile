@@ -6,7 +6,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build image test-image demo demo-stop test test-vf bench bench-check bench-bless bless-crds bless-manifests fuzz lint fmt clean
+.PHONY: help setup build image image-feeder test-image demo demo-stop test test-vf bench bench-check bench-bless bless-crds bless-manifests fuzz lint fmt clean
 # One cargo at a time: they would only wait for each other.
 .NOTPARALLEL:
 
@@ -23,6 +23,9 @@ build: ## Build tmm and tmmctl, optimised, and say where they are
 
 image: ## Build the container image f5-tmm with podman or docker, from the sources (IMAGE, BASE, IMAGE_BUILD_ARGS)
 	@scripts/image.sh build
+
+image-feeder: ## Build the image f5-tmm-feeder, out of tmmctl of f5-tmm (make image) and kubectl
+	@scripts/image-feeder-build.sh
 
 test-image: ## Build the image with the binaries of this machine, run it without root and pass traffic through it
 	@scripts/setup.sh image

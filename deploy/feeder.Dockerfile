@@ -1,6 +1,6 @@
 # The image of the feeder, which stands beside tmm in a pod: tmmctl, kubectl, and what they load.
 #
-#   podman build -f deploy/feeder.Dockerfile --build-arg TMM_IMAGE=f5-tmm:0.1.0 -t f5-tmm-feeder:0.1.0 .
+#   make image-feeder
 #
 # tmmctl is the one of the image f5-tmm (make image), so both ends of the socket are of one release.
 
