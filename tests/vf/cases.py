@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import objects
-from lab import Failure, eventually
+from lab import CLIENTS, Failure, eventually
 
 # More than a window of TCP, and more than all descriptors hold.
 TRANSFER = 3 << 20
@@ -22,9 +22,9 @@ def url(address, path):
     return f"http://[{address}]{path}" if ":" in address else f"http://{address}{path}"
 
 
-def curl(lab, *arguments, seconds=60, **more):
+def curl(lab, *arguments, seconds=60, role="client", **more):
     return lab.inside(
-        "client", "curl", "--silent", "--show-error", "--fail", "--globoff", "--max-time", seconds,
+        role, "curl", "--silent", "--show-error", "--fail", "--globoff", "--max-time", seconds,
         "--connect-timeout", seconds, *arguments, timeout=seconds + 10, **more,
     ).stdout
 
@@ -207,6 +207,10 @@ def two_workers(lab):
         flows(lab, address)
         datagrams(lab, address)
     transfer(lab)
+    # Each neighbour keeps to one of the functions in its VLAN, and there are enough for both.
+    for role in CLIENTS:
+        for address in objects.VIP["automap"]:
+            curl(lab, url(address, "/bytes/30000"), "-o", "/dev/null", role=role)
     workers = lab.show("workers")
     ensure(
         [worker["queues"] for worker in workers] == ["1.1:0,1.3:0", "1.2:0,1.4:0"], f"workers: {workers}"
@@ -216,7 +220,9 @@ def two_workers(lab):
     ensure(not any(resets), f"ports were restarted for no reason: {resets}")
     macs = {port["mac"] for port in ports}
     ensure(len(macs) == 4, f"MAC addresses are {macs}")
-    ensure(all(port["rxPackets"] and port["txPackets"] for port in ports), f"a port is not used: {ports}")
+    ensure(all(port["txPackets"] for port in ports), f"a port sends nothing: {ports}")
+    few = [port["port"] for port in ports[:2] if port["rxPackets"] < 20]
+    ensure(not few, f"next to nothing comes in by {few}: {ports}")
     return "frames received by port: " + ", ".join(f"{port['port']} {port['rxPackets']}" for port in ports)
 
 

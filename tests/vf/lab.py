@@ -1,5 +1,6 @@
 """The test bed: namespaces, switch, client and server on this machine, and the guest with its virtual functions."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ import image
 from guest import Guest, die_with_parent
 
 PREFIX = f"tmm-vf-{os.getpid()}"
+# More hosts on the clients' VLAN, for what neighbours share out among them.
+CLIENTS = [f"client{number}" for number in range(2, 8)]
 HERE = Path(__file__).parent
 
 
@@ -109,7 +112,7 @@ class Lab:
         return process
 
     def _wire(self, taps):
-        for role in ("wire", "client", "server"):
+        for role in ("wire", "client", "server", *CLIENTS):
             name = f"{PREFIX}-{role}"
             run("ip", "netns", "add", name)
             self.namespaces[role] = name
@@ -132,18 +135,21 @@ class Lab:
             f"--access=netns={client},dev=eth0,vlan=100",
             f"--access=netns={client},dev=eth1,vlan=300",
             f"--access=netns={server},dev=eth0,vlan=200",
+            *(f"--access=netns={self.netns(role)},dev=eth0,vlan=100" for role in CLIENTS),
         )
         eventually("the switch", 10, lambda: "READY" in switch.log.read_text())
         for role, device, addresses in (
             ("client", "eth0", ["192.0.2.10/24", "2001:db8:100::10/64"]),
             ("client", "eth1", ["192.0.3.10/24"]),
             ("server", "eth0", ["198.51.100.11/24", "2001:db8:200::11/64"]),
+            *((role, "eth0", [f"192.0.2.{at}/24", f"2001:db8:100::{at}/64"]) for at, role in enumerate(CLIENTS, 20)),
         ):
             for address in addresses:
                 self.inside(role, "ip", "addr", "add", address, "dev", device)
             self.inside(role, "ip", "link", "set", device, "up")
-        for destination, gateway in (("203.0.113.0/24", "192.0.2.1"), ("2001:db8:ffff::/64", "2001:db8:100::1")):
-            self.inside("client", "ip", "route", "add", destination, "via", gateway)
+        gateways = (("203.0.113.0/24", "192.0.2.1"), ("2001:db8:ffff::/64", "2001:db8:100::1"))
+        for role, (destination, gateway) in itertools.product(("client", *CLIENTS), gateways):
+            self.inside(role, "ip", "route", "add", destination, "via", gateway)
         for gateway in ("198.51.100.1", "2001:db8:200::1"):
             self.inside("server", "ip", "route", "add", "default", "via", gateway)
         server = self.start(
