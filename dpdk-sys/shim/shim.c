@@ -397,6 +397,24 @@ int shim_mac_remove(uint16_t port, const uint8_t mac[6])
 	return rte_eth_dev_mac_addr_remove(port, &addr);
 }
 
+int shim_multicast_set(uint16_t port, const uint8_t *macs, uint32_t n)
+{
+	struct rte_ether_addr *list;
+	uint32_t i;
+	int err;
+
+	if (n == 0)
+		return rte_eth_dev_set_mc_addr_list(port, NULL, 0);
+	list = calloc(n, sizeof(*list));
+	if (list == NULL)
+		return -ENOMEM;
+	for (i = 0; i < n; i++)
+		memcpy(list[i].addr_bytes, macs + (size_t)i * 6, 6);
+	err = rte_eth_dev_set_mc_addr_list(port, list, n);
+	free(list);
+	return err;
+}
+
 int shim_mac_set(uint16_t port, const uint8_t mac[6])
 {
 	struct rte_ether_addr addr;

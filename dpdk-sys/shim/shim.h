@@ -221,6 +221,8 @@ int shim_mac(uint16_t port, uint8_t out[6]);
 /* One more address whose frames are taken in, or no longer. */
 int shim_mac_add(uint16_t port, const uint8_t mac[6]);
 int shim_mac_remove(uint16_t port, const uint8_t mac[6]);
+/* The multicast groups to take in, in place of those before: `n` addresses of six octets each. */
+int shim_multicast_set(uint16_t port, const uint8_t *macs, uint32_t n);
 int shim_mac_set(uint16_t port, const uint8_t mac[6]);
 /* Asks for nothing that changes anything, of whoever owns the device. */
 int shim_probe(uint16_t port);

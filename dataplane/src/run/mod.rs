@@ -7,6 +7,7 @@ mod cpus;
 mod deal;
 mod drain;
 mod filters;
+mod groups;
 mod hints;
 mod idle;
 mod lanes;

@@ -128,7 +128,7 @@ fn a_port_that_falls_ill_again_at_once_is_given_a_pause() {
         );
     }
     fake.outcomes.push_back(Outcome::Started(Answer::Yes));
-    let much_later = start + Duration::from_secs(60);
+    let much_later = start + Duration::from_mins(1);
     recovery.fall_ill(Symptom::Reset, much_later);
     let news = recovery.poll(&mut fake, much_later);
     assert_eq!(news, Some(News::Back(Duration::ZERO)));

@@ -1,12 +1,13 @@
 //! The ports' devices under care: their events and symptoms, and what recovery does to them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use dpdk::{Answer, EthPort, PortSpec};
-use net::PortId;
-use tracing::{error, info, warn};
+use net::{MacAddr, PortId};
+use tracing::{debug, error, info, warn};
 
 use super::lanes::Lanes;
 use super::recovery::{News, Outcome, Patient, Recovery, Symptom};
@@ -27,6 +28,8 @@ pub struct Ward {
     lanes: Lanes,
     docks: Vec<Arc<Dock>>,
     recovery: Recovery,
+    /// What it was told to take in of multicast.
+    groups: BTreeSet<MacAddr>,
 }
 
 /// What became of a port.
@@ -49,6 +52,7 @@ impl Ward {
             recovery: Recovery::new(Instant::now(), device.probe()),
             device: Some(device),
             restart: None,
+            groups: BTreeSet::new(),
             lanes,
             docks,
         }
@@ -96,6 +100,25 @@ impl Ward {
     /// How often the port was restarted.
     pub const fn restarts_total(&self) -> u64 {
         self.recovery.restarts_total()
+    }
+
+    /// Has the device take in these multicast groups.
+    pub fn listen(&mut self, groups: &BTreeSet<MacAddr>) {
+        let Some(device) = self.device.as_ref().filter(|_| self.groups != *groups) else {
+            return;
+        };
+        let list: Vec<MacAddr> = groups.iter().copied().collect();
+        match device.set_multicast(&list) {
+            Ok(()) => debug!(port = %self.id, groups = list.len(), "multicast groups taken in"),
+            Err(error) => warn!(
+                port = %self.id,
+                %error,
+                groups = list.len(),
+                "the device does not take in the multicast groups of our IPv6 addresses: neighbours may \
+                 not find them. Trust the virtual function (`ip link set PF vf N trust on`)"
+            ),
+        }
+        self.groups.clone_from(groups);
     }
 
     /// Asks after its health, where the device does not tell.
@@ -147,6 +170,7 @@ impl Ward {
                 info!(port = %id, after_ms, resets, "the port is back");
                 change.look = true;
                 change.fresh = true;
+                self.groups.clear();
             }
             Some(News::Failed(why)) => {
                 warn!(port = %id, why, "the port does not come back yet; it is tried again");

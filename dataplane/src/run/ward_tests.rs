@@ -46,7 +46,7 @@ fn a_port_under_traffic_is_let_go_restarted_and_taken_up_with_every_buffer_in_it
     let mut port = device(&eal, &pool);
     let (rx, tx) = port.split().unwrap();
     let id = PortId(0);
-    let lanes = Lanes::new(&Vec::from_iter(0..WORKERS), WORKERS, WORKERS);
+    let lanes = Lanes::new(&(0..WORKERS).collect::<Vec<_>>(), WORKERS, WORKERS);
     let queues: Vec<DpdkPort> = lanes
         .deal(rx, tx)
         .into_iter()
@@ -95,7 +95,7 @@ fn a_port_under_traffic_is_let_go_restarted_and_taken_up_with_every_buffer_in_it
                 }
             });
         }
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         for round in 1..=5 {
             let before = received(shared);
             while received(shared)

@@ -116,7 +116,7 @@ impl EthPort {
             self.config.rx_interrupts,
         );
         self.spread_as_told();
-        if self.config.all_multicast {
+        if self.config.all_multicast && self.takes_all_groups() {
             let result = self.best_effort("taking in all multicast", || {
                 // SAFETY: the port exists.
                 unsafe { sys::rte_eth_allmulticast_enable(id) }
@@ -374,6 +374,20 @@ impl EthPort {
         self.device().call("removing a MAC address", || {
             // SAFETY: the port exists; six bytes in.
             unsafe { sys::shim_mac_remove(id, mac.0.as_ptr()) }
+        })
+    }
+
+    /// Takes in frames for these multicast groups (Ethernet addresses), in place of those before. Devices
+    /// without a list of groups are not asked.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when the device refuses, as when there are too many.
+    pub fn set_multicast(&self, groups: &[MacAddr]) -> Result<(), Error> {
+        let octets: Vec<u8> = groups.iter().flat_map(|group| group.0).collect();
+        let (id, count) = (self.id(), u32::try_from(groups.len()).unwrap_or(0));
+        self.best_effort("setting the multicast groups", || {
+            // SAFETY: the port exists; `count` addresses of six octets in.
+            unsafe { sys::shim_multicast_set(id, octets.as_ptr(), count) }
         })
     }
 

@@ -29,6 +29,12 @@ pub enum Answer {
 }
 
 impl EthPort {
+    /// Whether the device takes in all multicast besides the groups of its list. The igb function takes in
+    /// either, and where it is emulated the list alone works.
+    pub(super) fn takes_all_groups(&self) -> bool {
+        !SILENT.contains(&self.driver_name())
+    }
+
     /// What the device has told since it was last asked.
     pub fn take_events(&self) -> PortEvents {
         self.device().take_events()
