@@ -161,7 +161,17 @@ impl Eal {
     /// # Errors
     /// What is wrong with this one port, and what to do about it: see [`Error`].
     pub fn attach(&self, spec: &PortSpec, options: &VdevOptions) -> Result<Device, Error> {
-        preflight::prepare_port(spec, &driver_dir())?;
+        // DPDK opens PCI devices on its list when it starts: their groups are in use from then on, by
+        // this process, which the check would take for another.
+        let probed = match spec {
+            PortSpec::Pci(address) => CString::new(address.to_string())
+                .ok()
+                .and_then(|name| port_by_name(&name)),
+            _ => None,
+        };
+        if probed.is_none() {
+            preflight::prepare_port(spec, &driver_dir())?;
+        }
         let arguments = match spec {
             PortSpec::Pci(address) => {
                 if !self.0.pci_allow.contains(address) {
