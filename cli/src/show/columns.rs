@@ -124,6 +124,7 @@ pub const TABLES: &[Known] = &[
             column("speedMbps", "SPEED", Unit::Megabits),
             text("mac", "MAC"),
             wide(text("mtu", "MTU")),
+            wide(text("together", "TOGETHER")),
             wide(text("offloads", "OFFLOADS")),
             count("rxPackets", "RX-PACKETS"),
             bytes("rxBytes", "RX-BYTES"),
