@@ -223,6 +223,8 @@ fn a_tap_wakes_its_worker_as_well() -> Result {
     fs::create_dir_all(&directory)?;
     let inside = Namespace::new(0, "tmm", false)?;
     let mut tmm = Tmm::start(&inside, &["1.1=tap:eth0".to_owned()], &[], &directory)?;
+    // The kernel's end has the port's own address at first, and would take no answer from it.
+    inside.ip(&["link", "set", "eth0", "address", "02:00:00:00:01:10"])?;
     address(&inside, CLIENT)?;
     inside.ip(&["link", "set", "eth0", "up"])?;
     tmm.apply(&[vlan("external", "1.1", EXTERNAL_SELF[0])])?;
