@@ -5,15 +5,21 @@
 
 use std::io::{Read, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Most of what kubectl complains of that is kept, in octets.
 const MAX_COMPLAINT: u64 = 8 * 1024;
 /// Longest answer that is taken, in octets: a list of a large cluster.
 const MAX_ANSWER: u64 = 256 * 1024 * 1024;
+/// So much longer than it was told to take, and so long after its last word, a kubectl may live.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long one that has been killed may take to go.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Starts kubectls and ends those that still run.
 #[derive(Debug)]
@@ -23,11 +29,19 @@ pub struct Kubectl {
     stopped: Mutex<bool>,
 }
 
-/// A kubectl that has been started.
+/// A kubectl that has been started; one that is dropped is ended.
 pub struct Running {
-    child: Arc<Mutex<Child>>,
     pub stdout: ChildStdout,
-    complaint: JoinHandle<String>,
+    complaint: Receiver<String>,
+    process: Process,
+}
+
+struct Process {
+    child: Arc<Mutex<Child>>,
+    /// Whether it took too long, and was killed for that.
+    overdue: Arc<AtomicBool>,
+    /// Whoever watches over its time goes with this.
+    _watched: Sender<()>,
 }
 
 impl Kubectl {
@@ -66,7 +80,6 @@ impl Kubectl {
         let mut limited = (&mut running.stdout).take(MAX_ANSWER);
         let read = limited.read_to_end(&mut answer);
         if limited.limit() == 0 {
-            running.kill();
             return Err(format!("its answer is longer than {MAX_ANSWER} octets"));
         }
         running.end()?;
@@ -108,11 +121,12 @@ impl Kubectl {
         let (stdin, Some(stdout), Some(stderr)) = pipes else {
             return Err("kubectl has no output".to_owned());
         };
-        let complaint = thread::spawn(move || last_words(stderr));
+        let (tell, complaint) = mpsc::channel();
+        thread::spawn(move || tell.send(last_words(stderr)));
         let running = Running {
-            child,
             stdout,
             complaint,
+            process: Process::watch_over(child, limit + GRACE),
         };
         Ok((running, stdin))
     }
@@ -130,27 +144,63 @@ impl Kubectl {
 impl Running {
     /// What ends it from another thread.
     pub fn handle(&self) -> Handle {
-        Handle(Arc::clone(&self.child))
-    }
-
-    fn kill(&self) {
-        kill(&self.child);
+        Handle(Arc::clone(&self.process.child))
     }
 
     /// Waits until it has ended; a sentence if it failed.
     pub fn end(self) -> Result<(), String> {
         drop(self.stdout);
-        let status = {
-            let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-            child.wait()
-        };
-        let complaint = self.complaint.join().unwrap_or_default();
+        let mut status = wait(&self.process.child, GRACE);
+        if matches!(status, Ok(None)) {
+            self.process.overdue.store(true, Ordering::Release);
+            kill(&self.process.child);
+            status = wait(&self.process.child, LAST);
+        }
+        // Whatever it has started may have its stderr, and live longer.
+        let complaint = self.complaint.recv_timeout(LAST).unwrap_or_default();
+        if self.process.overdue.load(Ordering::Acquire) {
+            let why = if complaint.is_empty() {
+                "does the API server answer?"
+            } else {
+                &complaint
+            };
+            return Err(format!("kubectl hung and was killed: {why}"));
+        }
         match status {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) if complaint.is_empty() => Err(format!("kubectl ended with {status}")),
+            Ok(Some(status)) if status.success() => Ok(()),
+            Ok(Some(status)) if complaint.is_empty() => Err(format!("kubectl ended with {status}")),
             Ok(_) => Err(complaint),
             Err(error) => Err(format!("cannot wait for kubectl: {error}")),
         }
+    }
+}
+
+impl Process {
+    /// Sees to it that a child does not live longer than `limit`, however it hangs.
+    fn watch_over(child: Arc<Mutex<Child>>, limit: Duration) -> Self {
+        let (watched, gone) = mpsc::channel();
+        let overdue = Arc::new(AtomicBool::new(false));
+        let (of, late) = (Arc::downgrade(&child), Arc::clone(&overdue));
+        thread::spawn(move || {
+            let end = gone.recv_timeout(limit);
+            if let (Err(RecvTimeoutError::Timeout), Some(child)) = (end, of.upgrade()) {
+                late.store(true, Ordering::Release);
+                kill(&child);
+            }
+        });
+        Self {
+            child,
+            overdue,
+            _watched: watched,
+        }
+    }
+}
+
+/// Nobody else waits for it, and it would stay in the list of processes for ever.
+impl Drop for Process {
+    fn drop(&mut self) {
+        kill(&self.child);
+        let _ = wait(&self.child, LAST);
     }
 }
 
@@ -169,6 +219,22 @@ fn kill(child: &Mutex<Child>) {
     let _ = child.kill();
 }
 
+/// How a child has ended; nothing if it has not after so long. The lock is free in between, so
+/// that it can be killed meanwhile.
+fn wait(child: &Mutex<Child>, patience: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let status = child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_wait()?;
+        if status.is_some() || Instant::now() >= deadline {
+            return Ok(status);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// The last line of what kubectl complains of, which says why.
 fn last_words(stderr: impl Read) -> String {
     let mut text = Vec::new();
@@ -182,4 +248,75 @@ fn last_words(stderr: impl Read) -> String {
         .find(|line| !line.is_empty())
         .unwrap_or_default()
         .to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use super::*;
+
+    /// A kubectl that writes its number into the file `pid` and then does this.
+    fn kubectl(directory: &Path, does: &str) -> Kubectl {
+        let program = directory.join("kubectl");
+        let pid = directory.join("pid");
+        let script = format!("#!/bin/sh\necho $$ >{}\n{does}\n", pid.display());
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        Kubectl::new(program)
+    }
+
+    /// Whether it is in the list of processes, be it as a zombie.
+    fn is_there(directory: &Path) -> bool {
+        let pid = fs::read_to_string(directory.join("pid")).unwrap();
+        Path::new("/proc").join(pid.trim()).exists()
+    }
+
+    fn await_start(directory: &Path) {
+        while !fs::read_to_string(directory.join("pid")).is_ok_and(|pid| pid.ends_with('\n')) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_kubectl_that_hangs_is_killed_and_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let kubectl = kubectl(directory.path(), "exec sleep 600");
+        let begin = Instant::now();
+        let why = kubectl.ask(&[], Duration::from_millis(100), None);
+        assert!(why.unwrap_err().contains("hung and was killed"));
+        assert!(begin.elapsed() < 3 * GRACE, "{:?}", begin.elapsed());
+        assert!(!is_there(directory.path()));
+    }
+
+    #[test]
+    fn one_that_has_said_all_and_does_not_end_can_be_stopped() {
+        let directory = tempfile::tempdir().unwrap();
+        let kubectl = kubectl(directory.path(), "exec sleep 600 >/dev/null 2>&1");
+        thread::scope(|scope| {
+            let asked = scope.spawn(|| kubectl.ask(&[], Duration::from_secs(600), None));
+            await_start(directory.path());
+            thread::sleep(Duration::from_millis(100));
+            let begin = Instant::now();
+            kubectl.stop();
+            assert!(asked.join().unwrap().is_err());
+            assert!(begin.elapsed() < GRACE, "{:?}", begin.elapsed());
+        });
+        assert!(!is_there(directory.path()));
+        let why = kubectl.ask(&[], Duration::from_secs(1), None);
+        assert_eq!(why.unwrap_err(), "stopping");
+    }
+
+    #[test]
+    fn one_that_is_not_read_to_its_end_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let kubectl = kubectl(directory.path(), "exec sleep 600");
+        let running = kubectl.start(&[], Duration::from_secs(600)).unwrap();
+        await_start(directory.path());
+        drop(running);
+        assert!(!is_there(directory.path()));
+    }
 }

@@ -1,7 +1,7 @@
 //! One kind of one namespace (or of all): rounds of list and watch.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -31,6 +31,9 @@ const LIST: Duration = Duration::from_mins(1);
 const GRACE: Duration = Duration::from_secs(20);
 /// Between rounds: always, and at most after failures.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Longest event of a watch that is taken, in octets: far beyond what an API server stores.
+const MAX_EVENT: u64 = 16 * 1024 * 1024;
 
 /// What was printed of each object last.
 type Said = HashMap<String, String>;
@@ -289,9 +292,17 @@ impl Pump {
         let mut line = Vec::new();
         loop {
             line.clear();
-            let read = lines.read_until(b'\n', &mut line);
-            let read = read.map_err(|error| format!("cannot read from kubectl: {error}"))?;
-            if read == 0 {
+            let mut limited = (&mut lines).take(MAX_EVENT);
+            let read = limited.read_until(b'\n', &mut line);
+            let long = limited.limit() == 0;
+            read.map_err(|error| format!("cannot read from kubectl: {error}"))?;
+            if !line.ends_with(b"\n") {
+                if long {
+                    return Err(format!(
+                        "an event of the watch is longer than {MAX_EVENT} octets"
+                    ));
+                }
+                // Of what is cut off, the next list has the whole.
                 return Ok(Followed::Ended);
             }
             let value: Value = serde_json::from_slice(&line)
