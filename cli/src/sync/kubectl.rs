@@ -297,7 +297,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let kubectl = kubectl(directory.path(), "exec sleep 600 >/dev/null 2>&1");
         thread::scope(|scope| {
-            let asked = scope.spawn(|| kubectl.ask(&[], Duration::from_secs(600), None));
+            let asked = scope.spawn(|| kubectl.ask(&[], Duration::from_mins(10), None));
             await_start(directory.path());
             thread::sleep(Duration::from_millis(100));
             let begin = Instant::now();
@@ -314,7 +314,7 @@ mod tests {
     fn one_that_is_not_read_to_its_end_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let kubectl = kubectl(directory.path(), "exec sleep 600");
-        let running = kubectl.start(&[], Duration::from_secs(600)).unwrap();
+        let running = kubectl.start(&[], Duration::from_mins(10)).unwrap();
         await_start(directory.path());
         drop(running);
         assert!(!is_there(directory.path()));

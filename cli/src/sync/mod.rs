@@ -122,8 +122,9 @@ pub fn run(global: &Global, args: &SyncArgs, ui: &mut Ui<'_>) -> Result<u8, Erro
     if let Some(board) = board.clone() {
         let (kubectl, stop) = (Arc::clone(&kubectl), Arc::clone(&stop));
         let line = tell.clone();
+        let shared = args.status == StatusMode::Always;
         spawn(tell.clone(), move || {
-            status::write(&board, &kubectl, &stop, &move |news| {
+            status::write(&board, shared, &kubectl, &stop, &move |news| {
                 let _ = line.send(news);
             });
         });

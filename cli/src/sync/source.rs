@@ -158,7 +158,7 @@ impl Source {
         let advice = if unknown && kind.is_custom() {
             format!(" (the cluster does not know {kind}: tmmctl crds | kubectl apply -f -)")
         } else if why.contains("(Forbidden)") {
-            format!(" (the role needs get, list and watch of {})", kind.plural())
+            format!(" (the role needs list and watch of {})", kind.plural())
         } else {
             String::new()
         };

@@ -129,6 +129,8 @@ struct Inner {
     objects: BTreeMap<ObjectKey, Value>,
     /// What is to be said of them, and not before when.
     wanted: BTreeMap<ObjectKey, (Verdict, Instant)>,
+    /// What was written of them last.
+    written: BTreeMap<ObjectKey, Verdict>,
     closed: bool,
 }
 
@@ -147,6 +149,7 @@ impl Board {
         self.with(|inner| {
             inner.objects.remove(key);
             inner.wanted.remove(key);
+            inner.written.remove(key);
         });
     }
 
@@ -160,6 +163,7 @@ impl Board {
             };
             inner.objects.retain(|key, _| !gone(key));
             inner.wanted.retain(|key, _| !gone(key));
+            inner.written.retain(|key, _| !gone(key));
         });
     }
 
@@ -169,6 +173,19 @@ impl Board {
                 .wanted
                 .insert(key, (verdict, Instant::now() + SETTLED));
         });
+    }
+
+    /// Where several write: whether `object` bears another's verdict on what this one has written
+    /// of already. Without an end, each would answer the other's.
+    fn is_overruled(&self, key: &ObjectKey, verdict: &Verdict, object: &Value) -> bool {
+        let conditions = object["status"]["conditions"].as_array();
+        let has_one = conditions
+            .is_some_and(|all| all.iter().any(|condition| condition["type"] == CONDITION));
+        has_one && self.with(|inner| inner.written.get(key) == Some(verdict))
+    }
+
+    fn has_written(&self, key: ObjectKey, verdict: Verdict) {
+        self.with(|inner| inner.written.insert(key, verdict));
     }
 
     pub fn close(&self) {
@@ -213,12 +230,15 @@ impl Board {
     }
 }
 
-/// Writes what is to be said, until the board is closed.
-pub fn write(board: &Board, kubectl: &Kubectl, stop: &Stop, tell: &dyn Fn(News)) {
+/// Writes what is to be said, until the board is closed; whether others may be writing, too.
+pub fn write(board: &Board, shared: bool, kubectl: &Kubectl, stop: &Stop, tell: &dyn Fn(News)) {
     let mut delay = RETRY.0;
     let mut complained = String::new();
     while let Some((key, verdict, object)) = board.next() {
         let Some(object) = object else { continue };
+        if shared && board.is_overruled(&key, &verdict, &object) {
+            continue;
+        }
         let Some(new) = verdict.written_into(&object, &now()) else {
             continue;
         };
@@ -233,8 +253,9 @@ pub fn write(board: &Board, kubectl: &Kubectl, stop: &Stop, tell: &dyn Fn(News))
                 delay = RETRY.0;
                 complained.clear();
                 if let Ok(object) = serde_json::from_slice(&answer) {
-                    board.keep(key, object);
+                    board.keep(key.clone(), object);
                 }
+                board.has_written(key, verdict);
             }
             Err(_) if stop.is_set() => return,
             // It has changed meanwhile: the watch brings the change, and then it is said again.
@@ -389,6 +410,26 @@ mod tests {
             let new = verdict(true, "").written_into(&object, "t").unwrap();
             assert_eq!(new["status"]["conditions"][0]["status"], "True");
         }
+    }
+
+    #[test]
+    fn what_another_writer_says_instead_is_not_answered_for_ever() {
+        let board = Board::default();
+        let key = ObjectKey {
+            kind: Kind::Vlan,
+            namespace: "n".to_owned(),
+            name: "x".to_owned(),
+        };
+        let (ours, theirs) = (verdict(true, "ours"), verdict(false, "theirs"));
+        let object = theirs.written_into(&json!({}), "t").unwrap();
+        assert!(!board.is_overruled(&key, &ours, &object), "ours is new");
+        board.has_written(key.clone(), ours.clone());
+        assert!(board.is_overruled(&key, &ours, &object), "both are said");
+        assert!(!board.is_overruled(&key, &ours, &json!({})), "it is gone");
+        let newer = verdict(true, "newer");
+        assert!(!board.is_overruled(&key, &newer, &object));
+        board.forget(&key);
+        assert!(!board.is_overruled(&key, &ours, &object));
     }
 
     #[test]
