@@ -22,9 +22,18 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: tmm
 {{- end }}
 
+{{/* A scalar as text: 10000000, where toString would make it 1e+07. */}}
+{{- define "tmm.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}
+{{- int64 . -}}
+{{- else -}}
+{{- toString . -}}
+{{- end -}}
+{{- end }}
+
 {{- define "tmm.image" -}}
 {{- $image := .image -}}
-{{- printf "%s:%s" $image.repository ($image.tag | default .version | toString) -}}
+{{- printf "%s:%s" $image.repository (include "tmm.text" ($image.tag | default .version)) -}}
 {{- end }}
 
 {{/* The namespaces that the feeder watches, separated by commas; empty for all. */}}
@@ -39,7 +48,7 @@ app.kubernetes.io/part-of: tmm
 {{- range $given -}}
 {{- $names = append $names (trim .) -}}
 {{- end -}}
-{{- join "," $names -}}
+{{- join "," ($names | compact | uniq) -}}
 {{- end }}
 
 {{/* The attachments as Multus reads them. */}}
@@ -86,7 +95,7 @@ app.kubernetes.io/part-of: tmm
 {{- $limits := dict -}}
 {{- range $name, $amount := .Values.tmm.resources.limits -}}
 {{- if or $.Values.tmm.hugepages.enabled (not (hasPrefix "hugepages-" $name)) -}}
-{{- $_ := set $limits $name (toString $amount) -}}
+{{- $_ := set $limits $name (include "tmm.text" $amount) -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $limits -}}
@@ -96,7 +105,7 @@ app.kubernetes.io/part-of: tmm
 {{- $requests := include "tmm.limits" . | fromJson -}}
 {{- range $name, $amount := .Values.tmm.resources.requests -}}
 {{- if or $.Values.tmm.hugepages.enabled (not (hasPrefix "hugepages-" $name)) -}}
-{{- $_ := set $requests $name (toString $amount) -}}
+{{- $_ := set $requests $name (include "tmm.text" $amount) -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $requests -}}
@@ -131,8 +140,19 @@ app.kubernetes.io/part-of: tmm
 {{- if hasKey $seen "POD_NAME" -}}
 {{- $errors = append $errors "tmm.customEnvVars: POD_NAME is set by the chart; TMM_REPLICA gives another replica index" -}}
 {{- end -}}
+{{- if and (hasKey $seen "TMM_CONFIG_SOCKET") .Values.feeder.enabled -}}
+{{- $errors = append $errors "tmm.customEnvVars: TMM_CONFIG_SOCKET is where the feeder expects it, /run/tmm/config.sock; remove it" -}}
+{{- end -}}
 {{- if hasKey $seen "TMM_DRAIN" -}}
 {{- $errors = append $errors "tmm.customEnvVars: TMM_DRAIN is set by tmm.drainSeconds, which also gives the pod the time" -}}
+{{- end -}}
+{{- range $label := list "app" "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
+{{- if hasKey ($tmm.pod.labels | default dict) $label -}}
+{{- $errors = append $errors (printf "tmm.pod.labels: %s is set by the chart, which selects the pods by it; remove it" $label) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (include "tmm.networks" .) (hasKey ($tmm.pod.annotations | default dict) "k8s.v1.cni.cncf.io/networks") -}}
+{{- $errors = append $errors "tmm.pod.annotations: k8s.v1.cni.cncf.io/networks is tmm.cniNetworks; give one of them" -}}
 {{- end -}}
 {{- $ports := 0 -}}
 {{- range $name, $_ := $seen -}}
@@ -141,8 +161,9 @@ app.kubernetes.io/part-of: tmm
 {{- end -}}
 {{- end -}}
 {{- $networks := include "tmm.networks" . -}}
-{{- if and (gt (int $ports) 0) $networks (ne (int $ports) (len (splitList "," $networks))) -}}
-{{- $errors = append $errors (printf "tmm.cniNetworks names %d attachments, but there are %d OPENSHIFT_VFIO_RESOURCE_n: one for each, in the same order" (len (splitList "," $networks)) (int $ports)) -}}
+{{- /* More attachments than variables: a resource may have several devices. */ -}}
+{{- if and $networks (gt (int $ports) (len (splitList "," $networks))) -}}
+{{- $errors = append $errors (printf "tmm.cniNetworks names %d attachments, but there are %d OPENSHIFT_VFIO_RESOURCE_n: at least one for each, in the same order" (len (splitList "," $networks)) (int $ports)) -}}
 {{- end -}}
 {{- range $n := until (int $ports) -}}
 {{- if not (hasKey $seen (printf "OPENSHIFT_VFIO_RESOURCE_%d" (add1 $n))) -}}
