@@ -11,7 +11,7 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 .NOTPARALLEL:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install the Debian packages, Rust and cargo-nextest, if missing
 	@scripts/setup.sh test
@@ -28,9 +28,10 @@ image-feeder: ## Build the image f5-tmm-feeder, out of tmmctl of f5-tmm (make im
 	@scripts/image-feeder-build.sh
 
 test-image: ## Build the image with the binaries of this machine, run it without root and pass traffic through it
+	@scripts/setup.sh demo
 	@scripts/setup.sh image
 	cargo build --locked -p dataplane -p cli -p tests --bins
-	@scripts/image.sh prebuilt $${CARGO_TARGET_DIR:-target}/debug
+	@IMAGE_TOOL=podman scripts/image.sh prebuilt $${CARGO_TARGET_DIR:-target}/debug
 	@scripts/image-test.sh
 
 demo: ## Balance real requests over three backends and show how (KEEP=1 leaves it running)

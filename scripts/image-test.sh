@@ -3,7 +3,7 @@
 # that docs/container.md lists and no others) between a client and three backends in network namespaces,
 # and passes traffic through it.
 #
-#   scripts/image-test.sh [IMAGE]      as root, with podman; make test-image builds the image first
+#   scripts/image-test.sh [IMAGE]      as root, with podman; make test-image builds the image ($IMAGE) first
 #
 # Everything lives in namespaces named tmm-image-*; the machine's own network is not touched.
 set -euo pipefail
@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/image-lib.sh
 . scripts/image-lib.sh
 
-IMAGE=${1:-f5-tmm:latest}
+IMAGE=${1:-${IMAGE:-f5-tmm:latest}}
 BIN=$(realpath "${TMM_BIN_DIR:-${CARGO_TARGET_DIR:-target}/debug}")
 MOST_MB=120
 NS=tmm-image
@@ -23,6 +23,7 @@ have podman || die "the test runs the image with podman: scripts/setup.sh image"
 # crun wants a pure cgroup v2, and knows no container without one. Where the machine has the older kind, show it
 # a view of its own.
 if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ] && [ -z "${TMM_IMAGE_TEST_VIEW:-}" ]; then
+    # shellcheck disable=SC2016 # expanded by the inner shell
     exec env TMM_IMAGE_TEST_VIEW=1 unshare --mount --propagation slave \
         sh -c 'mount -t cgroup2 none /sys/fs/cgroup && exec "$0" "$@"' "$0" "$@"
 fi
@@ -51,10 +52,20 @@ await() {
     done
 }
 
+# Removes what a test makes: its own at the end, and at the start what one that was killed has left.
+sweep() {
+    local container ns
+    for container in $(podman ps -aq --filter "name=^$NS-"); do podman rm -f -t 1 "$container" >/dev/null 2>&1 || true; done
+    for ns in client tmm wire backend1 backend2 backend3; do
+        ip netns pids "$NS-$ns" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
+        ip netns del "$NS-$ns" 2>/dev/null || true
+    done
+}
+
 work=$(mktemp -d)
 started=()
 finish() {
-    local status=$? container pid ns
+    local status=$? container pid
     trap - EXIT
     if [ "$status" -ne 0 ]; then
         for container in $(podman ps -aq --filter "name=^$NS-"); do
@@ -63,14 +74,14 @@ finish() {
         done
         tail -n 5 "$work"/*.log >&2 || true
     fi
-    for container in $(podman ps -aq --filter "name=^$NS-"); do podman rm -f -t 1 "$container" >/dev/null 2>&1 || true; done
     for pid in ${started[@]+"${started[@]}"}; do kill "$pid" 2>/dev/null || true; done
-    for ns in client tmm wire backend1 backend2 backend3; do ip netns del "$NS-$ns" 2>/dev/null || true; done
+    sweep
     rm -rf "$work"
     exit "$status"
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
+sweep
 
 network() {
     local ns i

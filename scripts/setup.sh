@@ -112,6 +112,8 @@ case ${1:-test} in
     test)
         # A kubectl of any other origin will do as well.
         have kubectl || TEST_PACKAGES+=(kubernetes-client)
+        # Debian's npm is hundreds of packages: only where tests of the chart must not be skipped.
+        [ -z "${TMM_TEST_NEEDS_HELM:-}" ] || have npm || TEST_PACKAGES+=(npm)
         install_packages "${BUILD_PACKAGES[@]}" "${DEMO_PACKAGES[@]}" "${VF_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
         install_rust
         # Each test runs in a process of its own: a process has one DPDK environment at most.

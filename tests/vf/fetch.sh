@@ -16,6 +16,7 @@ flock 9
 
 mirror() {
     local found
+    # shellcheck disable=SC2016 # for apt-get to expand
     found=$(apt-get indextargets --format '$(LABEL) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null \
         | awk '$1 == "Debian" && $2 == "main" { print $3; exit }')
     echo "${found:-http://deb.debian.org/debian}"
