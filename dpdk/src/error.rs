@@ -368,6 +368,13 @@ pub enum Error {
 #[derive(Debug, Default)]
 pub struct Excerpt(Vec<String>);
 
+impl Error {
+    /// Whether a device was asked for what its driver has not got.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Port { source, .. } if source.raw_os_error() == Some(libc::ENOTSUP))
+    }
+}
+
 impl Excerpt {
     /// Lines kept at most; DPDK repeats itself on the way out.
     const MOST: usize = 8;

@@ -431,25 +431,28 @@ impl Ports {
         };
         row.insert("device".to_owned(), json!(ward.spec().to_string()));
         row.insert("resets".to_owned(), json!(ward.restarts_total()));
-        let Some(port) = ward.device().filter(|_| ward.is_well()) else {
+        let Some(port) = ward.device() else {
             row.insert("link".to_owned(), json!(ward.trouble()));
             return row;
         };
         let offloads: Vec<&str> = port.offloads().names().collect();
         row.insert("driver".to_owned(), json!(port.driver_name()));
         row.insert("offloads".to_owned(), json!(offloads));
-        if let Ok(link) = port.link() {
-            row.insert(
-                "link".to_owned(),
-                json!(if link.up { "up" } else { "down" }),
-            );
-            row.insert("speedMbps".to_owned(), json!(link.speed_mbps));
-        }
-        if let Ok(stats) = port.stats() {
-            row.insert("rxMissed".to_owned(), json!(stats.rx_missed_packets));
-            row.insert("rxErrors".to_owned(), json!(stats.rx_error_packets));
-            row.insert("txErrors".to_owned(), json!(stats.tx_error_packets));
-            row.insert("rxNoBuffer".to_owned(), json!(stats.rx_nombuf_total));
+        let word = |up| json!(if up { "up" } else { "down" });
+        let seen = self.links.get(usize::from(id.0)).copied().flatten();
+        row.insert("link".to_owned(), seen.map_or(json!(null), word));
+        // While another port is restarted, a device would answer after seconds, and all would wait.
+        if !self.wards.iter().any(Ward::is_away) {
+            if let Ok(link) = port.link() {
+                row.insert("link".to_owned(), word(link.up));
+                row.insert("speedMbps".to_owned(), json!(link.speed_mbps));
+            }
+            if let Ok(stats) = port.stats() {
+                row.insert("rxMissed".to_owned(), json!(stats.rx_missed_packets));
+                row.insert("rxErrors".to_owned(), json!(stats.rx_error_packets));
+                row.insert("txErrors".to_owned(), json!(stats.tx_error_packets));
+                row.insert("rxNoBuffer".to_owned(), json!(stats.rx_nombuf_total));
+            }
         }
         row.insert(
             "queues".to_owned(),
@@ -479,7 +482,7 @@ impl Ports {
 
     /// Has the devices let in what the VLANs of `tables` need, if these are new.
     pub fn follow(&mut self, tables: &Tables) {
-        // One that is being restarted is told everything afterwards.
+        // One that is being restarted is told everything afterwards, and none can be asked meanwhile.
         if self.followed == Some(tables.generation) || self.wards.iter().any(Ward::is_away) {
             return;
         }
@@ -497,6 +500,7 @@ impl Ports {
         }
         let ports = self.wards.iter_mut().zip(&self.infos);
         for ((ward, info), filter) in ports.zip(&mut self.filters) {
+            // It is told when it is back.
             let Some(device) = ward.device_mut() else {
                 continue;
             };

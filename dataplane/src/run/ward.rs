@@ -68,14 +68,16 @@ impl Ward {
         &self.lanes
     }
 
-    /// The device, unless it is being restarted or gone.
-    pub const fn device(&self) -> Option<&EthPort> {
-        self.device.as_ref()
+    /// The device, if the port is well. Else it is stopped, or in pieces after a restart that failed, and
+    /// must not be asked anything.
+    pub fn device(&self) -> Option<&EthPort> {
+        self.device.as_ref().filter(|_| self.is_well())
     }
 
     /// The same, to be changed.
-    pub const fn device_mut(&mut self) -> Option<&mut EthPort> {
-        self.device.as_mut()
+    pub fn device_mut(&mut self) -> Option<&mut EthPort> {
+        let well = self.is_well();
+        self.device.as_mut().filter(|_| well)
     }
 
     /// Whether a thread is at work on the device: no other device can be asked anything meanwhile.
@@ -104,7 +106,7 @@ impl Ward {
 
     /// Has the device take in these multicast groups.
     pub fn listen(&mut self, groups: &BTreeSet<MacAddr>) {
-        let Some(device) = self.device.as_ref().filter(|_| self.groups != *groups) else {
+        let Some(device) = self.device().filter(|_| self.groups != *groups) else {
             return;
         };
         let list: Vec<MacAddr> = groups.iter().copied().collect();
@@ -123,13 +125,10 @@ impl Ward {
 
     /// Asks after its health, where the device does not tell.
     pub fn examine(&mut self, now: Instant) -> Change {
-        if !self.recovery.is_well() {
-            return Change::default();
-        }
-        let Some(device) = &self.device else {
+        let Some(answer) = self.device().map(EthPort::probe) else {
             return Change::default();
         };
-        let symptom = self.recovery.judge(device.probe());
+        let symptom = self.recovery.judge(answer);
         symptom.map_or_else(Change::default, |symptom| self.fall_ill(symptom, now))
     }
 

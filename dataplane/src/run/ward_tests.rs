@@ -107,12 +107,13 @@ fn a_port_under_traffic_is_let_go_restarted_and_taken_up_with_every_buffer_in_it
             }
             assert!(ward.fall_ill(Symptom::Reset, Instant::now()).down);
             assert_eq!(ward.trouble(), Some("restarting"));
+            assert!(ward.device().is_none() && ward.device_mut().is_none());
             let mut change = Change::default();
             while !change.fresh {
                 assert!(Instant::now() < until, "round {round} does not end");
                 change = ward.tend(shared, Instant::now());
             }
-            assert!(ward.is_well());
+            assert!(ward.is_well() && ward.device().is_some());
             assert_eq!(ward.restarts_total(), round);
         }
         stop.store(true, Ordering::Relaxed);

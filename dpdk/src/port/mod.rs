@@ -49,6 +49,8 @@ pub struct EthPort {
     inner: Arc<PortInner>,
     info: DeviceInfo,
     config: PortConfig,
+    /// The address that the device had at first, by which the neighbours know the port.
+    first_mac: Option<MacAddr>,
     rss: Rss,
     /// Whether the device was seen to have the key and table it was told, and hashes ports.
     spreads_as_told: bool,
@@ -84,15 +86,18 @@ impl EthPort {
             rx_queues: config.rx_queues,
             pool: pool.clone(),
         });
-        Ok(Self {
+        let mut port = Self {
             wakeups: Vec::new(),
             inner,
             info,
             config,
+            first_mac: None,
             rss,
             spreads_as_told: false,
             split: false,
-        })
+        };
+        port.first_mac = port.mac().ok();
+        Ok(port)
     }
 
     /// Starts the port: frames are received from now on. Starting a started port does nothing.
@@ -417,7 +422,7 @@ impl EthPort {
         call: impl FnOnce() -> i32,
     ) -> Result<(), Error> {
         match self.device().call(operation, call) {
-            Err(Error::Port { source, .. }) if source.raw_os_error() == Some(libc::ENOTSUP) => {
+            Err(error) if error.is_unsupported() => {
                 tracing::debug!(port = %self.device().spec(), operation, "not supported");
                 Ok(())
             }

@@ -65,13 +65,13 @@ impl EthPort {
     /// (VLANs and further addresses that are let in) is the caller's to set again. The queues are
     /// given out anew by [`split`](Self::split).
     ///
-    /// After an error the port is stopped, and may be restarted later.
+    /// After an error the port is stopped, and may be restarted later; nothing else may be asked of it
+    /// until that has gone well.
     ///
     /// # Errors
-    /// [`Error::PortState`] while a queue is still held; [`Error::Port`] when the device does not
-    /// start.
+    /// [`Error::PortState`] while a queue is still held; [`Error::Port`] when the device is not reset, as
+    /// long as its physical function is down, or does not start.
     pub fn restart(&mut self) -> Result<(), Error> {
-        let before = self.mac().ok();
         self.stop()?;
         if matches!(self.device().spec(), PortSpec::Pci(_)) {
             let id = self.id();
@@ -79,9 +79,15 @@ impl EthPort {
                 // SAFETY: the port exists, and no queue is left that could poll it.
                 unsafe { sys::rte_eth_dev_reset(id) }
             });
-            // Not every driver has one, and a start may help where it fails.
-            if let Err(error) = reset {
-                tracing::debug!(%error, "started again without a reset of the device");
+            match reset {
+                Ok(()) => {}
+                // Not every driver has one.
+                Err(error) if error.is_unsupported() => {
+                    tracing::debug!(%error, "started again without a reset of the device");
+                }
+                // Of a device that was taken apart and not put together again nothing may be asked,
+                // not even its address, but the same again.
+                Err(error) => return Err(error),
             }
         }
         let Some(inner) = Arc::get_mut(&mut self.inner) else {
@@ -92,7 +98,7 @@ impl EthPort {
         inner.multi_segs = made.multi_segs;
         self.rss = made.rss;
         self.start()?;
-        match before {
+        match self.first_mac {
             Some(mac) => self.keep_mac(mac),
             None => Ok(()),
         }
@@ -108,5 +114,33 @@ impl EthPort {
             // SAFETY: the port exists; six bytes in.
             unsafe { sys::shim_mac_set(id, mac.0.as_ptr()) }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Eal, EalConfig, HugePages, Mempool, MempoolConfig, PortConfig, VdevOptions};
+
+    #[test]
+    fn a_port_keeps_its_first_address_whatever_a_restart_that_failed_has_left() {
+        let eal = Eal::init(&EalConfig {
+            program: "restart-test".into(),
+            hugepages: HugePages::Never,
+            memory_mib: Some(64),
+            ..EalConfig::default()
+        })
+        .unwrap();
+        let pool = Mempool::new(&eal, &MempoolConfig::new("restart", 1023)).unwrap();
+        let device = eal.attach(&PortSpec::Null, &VdevOptions::default());
+        let mut port = EthPort::configure(device.unwrap(), &PortConfig::default(), &pool).unwrap();
+        port.start().unwrap();
+        let first = port.mac().unwrap();
+        // As drivers make one up when the physical function gives them none.
+        let made_up = MacAddr([2, 9, 9, 9, 9, 9]);
+        port.keep_mac(made_up).unwrap();
+        assert_eq!(port.mac().unwrap(), made_up);
+        port.restart().unwrap();
+        assert_eq!(port.mac().unwrap(), first);
     }
 }

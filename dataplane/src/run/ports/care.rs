@@ -20,7 +20,7 @@ impl Ports {
         }
         let seen = self.infos.iter().zip(&mut self.links);
         for (ward, (info, seen)) in self.wards.iter().zip(seen) {
-            let Some(port) = ward.device().filter(|_| ward.is_well()) else {
+            let Some(port) = ward.device() else {
                 continue;
             };
             let Ok(link) = port.link() else { continue };
