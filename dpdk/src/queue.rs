@@ -75,7 +75,7 @@ impl RxQueue {
 
     /// Whether a wake-up comes by an interrupt, which has to be asked for by [`arm`](Self::arm).
     pub fn has_interrupt(&self) -> bool {
-        matches!(self.wakeup, Some(Wakeup::Interrupt(_)))
+        self.wakeup.as_ref().is_some_and(Wakeup::is_interrupt)
     }
 
     /// Asks for a wake-up. Poll once more afterwards, before waiting: what came in before may not cause
@@ -84,7 +84,7 @@ impl RxQueue {
         match &self.wakeup {
             None => false,
             Some(Wakeup::Level(_)) => true,
-            Some(Wakeup::Interrupt(_)) => {
+            Some(_) => {
                 // SAFETY: the device is set up and has the queue, which is this thread's alone.
                 unsafe { sys::rte_eth_dev_rx_intr_enable(self.port.device.id(), self.queue) == 0 }
             }
@@ -94,7 +94,7 @@ impl RxQueue {
     /// Wants no wake-up any more, and takes note of one that came.
     pub fn disarm(&mut self) {
         let Some(wakeup) = &self.wakeup else { return };
-        if matches!(wakeup, Wakeup::Interrupt(_)) {
+        if wakeup.is_interrupt() {
             // SAFETY: as above.
             unsafe { sys::rte_eth_dev_rx_intr_disable(self.port.device.id(), self.queue) };
             wakeup.take();

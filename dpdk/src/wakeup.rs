@@ -49,15 +49,33 @@ impl OpenFiles {
 pub(crate) enum Wakeup {
     /// The descriptor is readable as long as it has.
     Level(OwnedFd),
-    /// The device raises an event, once, after it was asked to.
+    /// The device raises an event, once, after it was asked to. It counts up what it raised, until
+    /// that is read.
     Interrupt(File),
+    /// The same; what was raised is the driver's to take, and read by us it would miss it.
+    InterruptOfDriver(OwnedFd),
 }
 
 impl Wakeup {
     pub(crate) fn fd(&self) -> RawFd {
         match self {
-            Self::Level(fd) => fd.as_raw_fd(),
+            Self::Level(fd) | Self::InterruptOfDriver(fd) => fd.as_raw_fd(),
             Self::Interrupt(event) => event.as_raw_fd(),
+        }
+    }
+
+    /// Whether it has to be asked for.
+    pub(crate) const fn is_interrupt(&self) -> bool {
+        !matches!(self, Self::Level(_))
+    }
+
+    /// Of a descriptor of a device's interrupt: an eventfd, or a channel of the driver's own (of RDMA verbs).
+    fn of_interrupt(fd: OwnedFd) -> Self {
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        if link.is_ok_and(|link| link.as_os_str() == "anon_inode:[eventfd]") {
+            Self::Interrupt(File::from(fd))
+        } else {
+            Self::InterruptOfDriver(fd)
         }
     }
 
@@ -109,7 +127,7 @@ fn of_interrupts(device: &Device, queues: u16) -> Vec<Wakeup> {
         if matches!(device.spec(), PortSpec::Tap(_)) {
             return duplicate(fd).map(Wakeup::Level);
         }
-        duplicate(fd).map(|fd| Wakeup::Interrupt(File::from(fd)))
+        duplicate(fd).map(Wakeup::of_interrupt)
     }))
 }
 
@@ -148,5 +166,27 @@ mod tests {
         let _file = File::open("/proc/self/status").unwrap();
         assert_eq!(before.new_sockets(libc::AF_INET), [new.as_raw_fd()]);
         drop(old);
+    }
+
+    #[test]
+    fn only_what_counts_events_is_read() {
+        let alarm = crate::wait::Alarm::new().unwrap();
+        alarm.raise();
+        let counter = Wakeup::of_interrupt(duplicate(alarm.as_raw_fd()).unwrap());
+        assert!(matches!(counter, Wakeup::Interrupt(_)));
+        let mut set = crate::wait::WaitSet::new();
+        set.add(counter.fd());
+        counter.take();
+        let short = std::time::Duration::from_millis(1);
+        assert_eq!(set.wait(short), crate::wait::Woken::Timeout);
+
+        let (mut near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        std::io::Write::write_all(&mut near, &[0; 8]).unwrap();
+        let channel = Wakeup::of_interrupt(OwnedFd::from(far));
+        assert!(channel.is_interrupt());
+        let mut set = crate::wait::WaitSet::new();
+        set.add(channel.fd());
+        channel.take();
+        assert_eq!(set.wait(short), crate::wait::Woken::Ready);
     }
 }

@@ -110,7 +110,7 @@ pub(crate) enum Body {
     Report(ReportFields),
     /// By which our ports find out who else of them is in their segment.
     Probe {
-        seed: u64,
+        key: u64,
     },
 }
 
@@ -177,9 +177,9 @@ impl Body {
                 message[12..].copy_from_slice(&fields.group.octets());
                 fill_checksum(message, fields.src, ALL_MLDV2)?;
             }
-            Self::Probe { seed } => {
+            Self::Probe { key } => {
                 l3.get_mut(..4)?.copy_from_slice(&PROBE_MAGIC);
-                let nonce = nonce(*seed, ours);
+                let nonce = nonce(*key, ours);
                 l3.get_mut(4..12)?.copy_from_slice(&nonce.to_be_bytes());
             }
         }

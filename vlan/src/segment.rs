@@ -7,8 +7,8 @@
 //!
 //! Which ports are in one segment is learned: each sends a probe now and then, and where it is heard by
 //! another, the two are together, until it is no longer heard or a link changes. A probe carries a
-//! number that nobody can know who is not in the segment it is sent to: a station cannot make us
-//! believe that its segment is another's, too.
+//! number that holds for one VLAN and about a minute, and that nobody can know who does not hear it: a
+//! station cannot make us believe that its segment is another's, too, unless it has ears there.
 
 mod probe;
 
@@ -167,12 +167,14 @@ impl Segments {
         nonce: u64,
         now: Timestamp,
     ) -> bool {
-        if nonce != probe::nonce(self.seed, from) {
-            return false;
-        }
         let Some(group) = self.groups.get_mut(&vlan) else {
             return false;
         };
+        let number = |epoch| probe::nonce(probe::key(self.seed, group.vlan.encap, epoch), from);
+        let epoch = probe::epoch(now);
+        if nonce != number(epoch) && nonce != number(epoch.saturating_sub(1)) {
+            return false;
+        }
         let sender = group.vlan.macs.iter().position(|mac| *mac == from);
         let (Some(sender), Some(at)) = (sender, group.position(at)) else {
             return false;
@@ -210,7 +212,7 @@ impl Segments {
             None => INTERVAL,
         };
         group.due = now + pause;
-        Some(probe::emit(&group.vlan, self.seed))
+        Some(probe::emit(&group.vlan, self.seed, now))
     }
 
     /// When there is something to do next.

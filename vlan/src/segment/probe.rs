@@ -3,8 +3,9 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use net::header::{Arp, ethertype, view};
-use net::{Addr, IpProto, Layers, MacAddr, Network, Packet, PortId, emit};
+use net::{Addr, Encap, IpProto, Layers, MacAddr, Network, Packet, PortId, Timestamp, emit};
 
+use super::HOLDS;
 use crate::event::Event;
 use crate::frame::{ARP_REQUEST, Body, PROBE_MAGIC, SOLICITATION};
 use crate::resolver::Emit;
@@ -13,17 +14,36 @@ use crate::table::Vlan;
 /// The ethertype of probes: the first of two that IEEE 802 leaves to local experiments.
 pub const PROBE_ETHERTYPE: u16 = 0x88b5;
 
+/// How long the numbers hold before others take their place.
+const EPOCH: u64 = HOLDS.as_secs();
+
+/// The epoch of a time.
+pub(super) const fn epoch(now: Timestamp) -> u64 {
+    now.as_nanos() / 1_000_000_000 / EPOCH
+}
+
+/// What the numbers in the probes of a VLAN are made of, in an epoch. A number of another VLAN or of long
+/// ago, which others may have heard, is none.
+pub(super) fn key(seed: u64, encap: Encap, epoch: u64) -> u64 {
+    hash((seed, "segment", encap, epoch))
+}
+
 /// The number in the probes of the port with the MAC address `ours`. Who hears some of them cannot
-/// work out the others, nor `seed`.
-pub(crate) fn nonce(seed: u64, ours: MacAddr) -> u64 {
+/// work out the others, nor the key.
+pub(crate) fn nonce(key: u64, ours: MacAddr) -> u64 {
+    hash((key, ours.0))
+}
+
+fn hash(what: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (seed, "segment", ours.0).hash(&mut hasher);
+    what.hash(&mut hasher);
     hasher.finish()
 }
 
 /// The probe of a VLAN, for each of its ports.
-pub(super) fn emit(vlan: &Vlan, seed: u64) -> Emit {
-    Emit::new(vlan, Body::Probe { seed }, MacAddr::BROADCAST, None)
+pub(super) fn emit(vlan: &Vlan, seed: u64, now: Timestamp) -> Emit {
+    let key = key(seed, vlan.encap, epoch(now));
+    Emit::new(vlan, Body::Probe { key }, MacAddr::BROADCAST, None)
 }
 
 /// What a frame with the ethertype of a probe that came in at `port` tells; `None` if it is somebody

@@ -131,8 +131,12 @@ fn nobody_makes_us_believe_what_is_not_so() {
     // The number of one port does not do for another; nor does one of another start.
     let mut forged = honest.clone();
     forged[6..12].copy_from_slice(&MACS[1].0);
-    let other = Segments::new(8);
-    assert_ne!(nonce(other.seed, MACS[0]), nonce(7, MACS[0]));
+    let other = {
+        let mut other = Segments::new(8);
+        other.set_vlans(&table, at(0.0));
+        other.poll(at(0.0)).unwrap()
+    };
+    assert_ne!(other.frame(MACS[0]), emit.frame(MACS[0]));
     let read = |frame: &[u8], port| {
         with_packet(frame, |packet| {
             let layers = net::Layers::parse(packet).unwrap();
@@ -160,6 +164,36 @@ fn nobody_makes_us_believe_what_is_not_so() {
         assert_eq!(read(frame, 1), None);
     }
     assert!(read(&honest, 1).is_some());
+}
+
+#[test]
+fn a_number_of_another_vlan_or_of_long_ago_counts_for_nothing() {
+    let (mut segments, table) = segments(2);
+    let emit = segments.poll(at(0.0)).unwrap();
+    let mut elsewhere = vlan(EXTERNAL.0, 200);
+    elsewhere.ports = vec![PortId(0), PortId(1)];
+    elsewhere.macs = MACS[..2].to_vec();
+    let moved = Table::new(vec![elsewhere]).unwrap();
+    segments.set_vlans(&moved, at(1.0));
+    assert!(!carry(&mut segments, &moved, &emit, 0, 1, at(1.0)));
+    segments.set_vlans(&table, at(2.0));
+    // However late in its epoch it was sent, a number is taken for some time.
+    for sent in 0..40u32 {
+        let sent = at(100.0 + f64::from(sent));
+        let emit = probe::emit(table.get(EXTERNAL).unwrap(), 7, sent);
+        segments.link_changed(PortId(0), sent);
+        assert!(carry(
+            &mut segments,
+            &table,
+            &emit,
+            0,
+            1,
+            sent + Duration::from_secs(1)
+        ));
+        segments.link_changed(PortId(0), sent);
+        let late = sent + 2 * HOLDS;
+        assert!(!carry(&mut segments, &table, &emit, 0, 1, late));
+    }
 }
 
 #[test]
