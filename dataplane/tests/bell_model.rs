@@ -77,7 +77,11 @@ fn put(place: &Place, bell: &Bell) {
 }
 
 fn nobody_is_left_asleep(wakers: usize) {
-    loom::model(move || {
+    let mut model = loom::model::Builder::new();
+    // All interleavings of three threads take hours; with up to three preemptions, a missing fence and a
+    // flag that is merely stored are found.
+    model.preemption_bound = Some(3);
+    model.check(move || {
         let shared = Arc::new((Place::default(), Bell::new()));
         let threads: Vec<_> = (0..wakers)
             .map(|_| {

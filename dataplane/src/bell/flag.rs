@@ -24,7 +24,9 @@ impl Bell {
 
     /// The sleeper is about to wait. It must look for work after this, and not wait if there is some.
     pub fn lie_down(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
+        // A swap, as everybody's: a flag that one stores and others swap has no order that all agree on
+        // until they meet.
+        self.asleep.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
     }
 
