@@ -14,6 +14,11 @@ use crate::error::{Error, Excerpt, last_error};
 use crate::log;
 use crate::mbuf::{HEADROOM, Mbuf};
 
+/// The caches of a pool's lcores, octets.
+const CACHES: u64 = 4 << 20;
+/// A page that is not huge, octets.
+const PAGE: u64 = 4096;
+
 /// How a [`Mempool`] is to be made.
 #[derive(Debug, Clone)]
 pub struct MempoolConfig {
@@ -41,16 +46,29 @@ impl MempoolConfig {
         }
     }
 
-    /// Memory the pool takes, in bytes, rounded up. What EAL is given must cover the sum of the
-    /// pools and some 30 MiB of its own.
+    /// Memory the pool takes of hugepages, in bytes, rounded up. What EAL is given must cover the sum
+    /// of the pools and some 30 MiB of its own.
     pub fn memory_bytes(&self) -> u64 {
-        // Each object: mempool header and padding, the mbuf itself, its buffer; then per-lcore caches.
-        const OBJECT_OVERHEAD: u64 = 192;
-        const CACHES: u64 = 4 << 20;
+        self.object_bytes() * u64::from(self.count) + CACHES
+    }
+
+    /// The same without hugepages: there, DPDK lets no object cross the border of a page, so that of a
+    /// usual one, a third of each page is left over.
+    pub fn ordinary_bytes(&self) -> u64 {
+        let object = self.object_bytes();
+        let pages = if object > PAGE {
+            u64::from(self.count) * object.div_ceil(PAGE)
+        } else {
+            u64::from(self.count).div_ceil(PAGE / object)
+        };
+        pages * PAGE + CACHES
+    }
+
+    /// Mempool header and padding, the mbuf itself, its buffer.
+    fn object_bytes(&self) -> u64 {
+        const OVERHEAD: u64 = 192;
         let buffer = u64::from(self.data_room) + u64::from(HEADROOM);
-        let object =
-            (buffer + OBJECT_OVERHEAD + u64::from(sys::SHIM_MBUF_SIZE)).next_multiple_of(64);
-        object * u64::from(self.count) + CACHES
+        (buffer + OVERHEAD + u64::from(sys::SHIM_MBUF_SIZE)).next_multiple_of(64)
     }
 }
 

@@ -137,7 +137,9 @@ pub fn open(config: &PortsConfig) -> Result<(Ports, Vec<DpdkLink>), dpdk::Error>
         data_room: data_room.unwrap_or(2048),
         ..MempoolConfig::new("pktgen", config.mbufs.unwrap_or(count))
     };
-    let memory_mib = pool_config.memory_bytes().div_ceil(1 << 20) + EAL_MIB;
+    // Enough with hugepages and without.
+    let packets = pool_config.ordinary_bytes();
+    let memory_mib = packets.div_ceil(1 << 20) + EAL_MIB;
     let eal = Eal::init(&EalConfig {
         program: "tmm-pktgen".to_owned(),
         memory_mib: u32::try_from(memory_mib).ok(),

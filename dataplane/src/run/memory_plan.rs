@@ -147,6 +147,11 @@ impl Plan {
         );
         let packets_huge =
             allowed && (packet_huge <= all_huge || wanted.hugepages == Hugepages::Required);
+        let packets = if packets_huge {
+            packets
+        } else {
+            wanted.pool.ordinary_bytes()
+        };
         let left = if packets_huge {
             // DPDK takes the larger ones first.
             offered
@@ -172,7 +177,7 @@ impl Plan {
             tables_huge,
         };
         if plan.ordinary() > offered.ordinary {
-            return Err(RunError::Usage(plan.refusal(offered)));
+            return Err(RunError::Usage(plan.refusal(offered, wanted.workers)));
         }
         Ok(plan)
     }
@@ -232,17 +237,15 @@ impl Plan {
         text
     }
 
-    fn refusal(&self, offered: &Offered) -> String {
+    fn refusal(&self, offered: &Offered, workers: u16) -> String {
         let whose = match offered.limit {
             Some(limit) => format!("of the container's limit of {} MiB", limit / MIB),
             None => "of memory on this machine".to_owned(),
         };
-        let flows = u64::from(self.flows).max(1);
         let others = self
             .ordinary()
             .saturating_sub(if self.tables_huge { 0 } else { self.tables });
-        let each = (self.tables / flows).max(1);
-        let fits = offered.ordinary.saturating_sub(others) / each / 1024 * 1024;
+        let fits = most_flows(workers, offered.ordinary.saturating_sub(others), self.flows);
         let advice = if !self.tables_huge && fits >= 1024 {
             format!("--flow-capacity {fits} would fit, as would a larger limit")
         } else {
@@ -287,6 +290,21 @@ fn tables(flows: u32, workers: u16, v6: bool) -> u64 {
     let workers = u32::from(workers.max(1));
     let each = usize::try_from(flows.div_ceil(workers)).unwrap_or(usize::MAX);
     (conntrack::Table::<FlowData>::octets(each, v6) as u64).saturating_mul(u64::from(workers))
+}
+
+/// The most flows, in thousands, whose tables fit into so many octets; fewer than `below`. A table grows
+/// in steps, so it is tried.
+fn most_flows(workers: u16, octets: u64, below: u32) -> u32 {
+    let (mut fits, mut too_many) = (0, below / 1024 + 1);
+    while too_many - fits > 1 {
+        let middle = fits.midpoint(too_many);
+        if tables(middle * 1024, workers, false) <= octets {
+            fits = middle;
+        } else {
+            too_many = middle;
+        }
+    }
+    fits * 1024
 }
 
 /// As many flows as is sensible. Where the container was given huge pages they are for this, and most
@@ -369,8 +387,32 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_of_ordinary_memory_takes_a_page() {
+        let pool = MempoolConfig::new("test", 65_535);
+        let packets = |hugepages, huge| {
+            let wanted = Wanted {
+                pool: &pool,
+                rings: 0,
+                flows: Some(1024),
+                workers: 1,
+                hugepages,
+            };
+            Plan::new(&wanted, &offered(huge, 1000)).unwrap().packets
+        };
+        assert!(packets(Hugepages::Never, 1000) >= 65_535 * 4096);
+        assert_eq!(packets(Hugepages::Auto, 0), packets(Hugepages::Never, 0));
+        assert_eq!(packets(Hugepages::Auto, 1000), pool.memory_bytes());
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_with_the_sum_and_what_would() {
-        let mut offered = offered(0, 150);
+        for left in [100, 120, 150, 154, 170, 190] {
+            refusal_is_right(left);
+        }
+    }
+
+    fn refusal_is_right(left: u64) {
+        let mut offered = offered(0, left);
         offered.limit = Some(200 * MIB);
         let refused = plan_of(Some(1_000_000), Hugepages::Auto, &offered)
             .unwrap_err()
@@ -378,7 +420,7 @@ mod tests {
         for words in [
             "not enough memory",
             "limit of 200 MiB",
-            "150 MiB",
+            &format!("{left} MiB"),
             "flow tables",
             "in all",
         ] {
@@ -397,6 +439,8 @@ mod tests {
             flows > 100_000 && plan_of(Some(flows), Hugepages::Auto, &offered).is_ok(),
             "{flows}"
         );
+        let more = plan_of(Some(flows + 1024), Hugepages::Auto, &offered);
+        assert!(more.is_err(), "{flows} are not the most");
     }
 
     #[test]
