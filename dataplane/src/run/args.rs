@@ -367,7 +367,12 @@ impl FromStr for CpuList {
             let (from, to) = range
                 .filter(|(from, to)| from <= to)
                 .ok_or_else(|| format!("\"{part}\" is neither a CPU nor a range of CPUs"))?;
-            cpus.extend(from..=to);
+            // One that is there twice is one CPU all the same.
+            for cpu in from..=to {
+                if !cpus.contains(&cpu) {
+                    cpus.push(cpu);
+                }
+            }
         }
         if cpus.is_empty() {
             Err("no CPU in the list".to_owned())
@@ -500,6 +505,7 @@ mod tests {
     #[test]
     fn cpu_lists_are_read_as_the_kernel_writes_them() {
         assert_eq!("0,2-4".parse(), Ok(CpuList(vec![0, 2, 3, 4])));
+        assert_eq!("3,0-3,0".parse(), Ok(CpuList(vec![3, 0, 1, 2])));
         for bad in ["", "a", "3-1", "1-", "99999"] {
             assert!(bad.parse::<CpuList>().is_err(), "{bad}");
         }
