@@ -142,7 +142,9 @@ fn a_command_line_that_makes_no_sense_is_refused() -> Result {
     let gap = ["--port=1.2=null"];
     refuses(&[], &gap, &["port 1.2 is given, but not port 1.1"])?;
     let log = ["--port=1.1=null", "--log=[[", "--config-socket=none"];
-    refuses(&[], &log, &["--log"])
+    refuses(&[], &log, &["--log"])?;
+    let log = ["--port=1.1=null", "--log=inof", "--config-socket=none"];
+    refuses(&[], &log, &["--log", "\"inof\" is no level"])
 }
 
 #[test]

@@ -33,6 +33,7 @@ use serde_json::json;
 use thiserror::Error;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use vlan::resolver::ResolverConfig;
 
 use crate::control::server::{Server, SocketError};
@@ -121,11 +122,21 @@ impl Write for LogWriter {
 ///
 /// Errors: a filter that cannot be read.
 pub fn init_logging(filter: &str, format: LogFormat) -> Result<(), RunError> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| {
+    let refused = |why: &dyn std::fmt::Display| {
         RunError::Usage(format!(
-            "--log \"{filter}\": {error}; try info, debug or info,dpdk=debug"
+            "--log \"{filter}\": {why}; try info, debug or info,dpdk=debug"
         ))
-    })?;
+    };
+    // A word alone would be taken for a part of the program, and nothing else were logged.
+    let mut words = filter.split(',').map(str::trim);
+    let strange = words.find(|word| {
+        let bare = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric());
+        bare && word.parse::<LevelFilter>().is_err()
+    });
+    if let Some(word) = strange {
+        return Err(refused(&format!("\"{word}\" is no level")));
+    }
+    let filter = EnvFilter::try_new(filter).map_err(|error| refused(&error))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| LogWriter)
