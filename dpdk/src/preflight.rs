@@ -12,6 +12,9 @@ use crate::error::Error;
 use crate::pci;
 use crate::spec::{MemifRole, PortSpec};
 
+/// Memory that an `AF_XDP` port shares with the kernel is always more than this, octets.
+const LEAST_XDP_MEMORY: u64 = 8 << 20;
+
 /// Makes way for `spec`, and checks it.
 pub(crate) fn prepare_port(spec: &PortSpec, driver_dir: &Path) -> Result<(), Error> {
     check_port(spec, driver_dir)?;
@@ -40,8 +43,11 @@ pub(crate) fn check_port(spec: &PortSpec, driver_dir: &Path) -> Result<(), Error
             check_netdev(netdev)?;
             need(Capability::NET_RAW, spec)?;
             need(Capability::NET_ADMIN, spec)?;
-            if !has(Capability::SYS_ADMIN) {
-                need(Capability::BPF, spec)?;
+            // libxdp looks programs up by their number, for which cap_bpf is not enough.
+            need(Capability::SYS_ADMIN, spec)?;
+            // The kernel locks the packet memory it shares.
+            if memlock_limit() <= LEAST_XDP_MEMORY {
+                need(Capability::IPC_LOCK, spec)?;
             }
             check_xdp_socket()
         }
@@ -288,7 +294,6 @@ impl Capability {
     pub(crate) const IPC_LOCK: Self = Self(14, "cap_ipc_lock");
     pub(crate) const SYS_RAWIO: Self = Self(17, "cap_sys_rawio");
     const SYS_ADMIN: Self = Self(21, "cap_sys_admin");
-    const BPF: Self = Self(39, "cap_bpf");
 }
 
 /// Unknown counts as "has": the operation itself will tell then.

@@ -13,7 +13,8 @@ pub fn hint(spec: &PortSpec, error: &dpdk::Error) -> &'static str {
             },
         ) => {
             ". XDP must fit a frame into a page: set the MTU of the interface, and of both ends of \
-             a veth pair, to 3000 octets or less, or use af_packet"
+             a veth pair, to 3000 octets or less. And the kernel locks packet memory: without \
+             cap_ipc_lock, `ulimit -l` must be larger than that. Or use af_packet"
         }
         (
             PortSpec::Memif {
