@@ -348,7 +348,7 @@ fn give_back(netlink: &mut Netlink, original: &Original) -> bool {
     for (text, route) in routes {
         // Routes need an interface that is up; without it, they were not in use either.
         if original.up {
-            let by_hand = format!("ip route add {text}");
+            let by_hand = format!("ip route add {text} dev {name}");
             step("a route", by_hand, netlink.add_route(route));
         }
     }

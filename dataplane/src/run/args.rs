@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use dpdk::PortSpec;
 use net::PortId;
@@ -41,7 +40,7 @@ pub struct RunArgs {
 
     /// Take the pod's extra kernel interfaces (net1, net2, …: macvlan, veth) as ports 1.1, 1.2, …;
     /// their addresses come back at the end
-    #[arg(long, env = "TMM_MAPRES_ADDL_VETHS_ON_DP", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "TMM_MAPRES_ADDL_VETHS_ON_DP", value_parser = truth)]
     pub pod_interfaces: bool,
 
     /// How the pod's interfaces are driven
@@ -150,7 +149,7 @@ pub struct RunArgs {
     pub drain: u32,
 
     /// Take in frames for any MAC address
-    #[arg(long, env = "TMM_PROMISCUOUS", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "TMM_PROMISCUOUS", value_parser = truth)]
     pub promiscuous: bool,
 
     /// What is logged: a level (error, warn, info, debug, trace) or directives such as info,dpdk=debug
@@ -183,6 +182,15 @@ pub const MOST_WORKERS: u16 = 64;
 pub const AUTO_WORKERS: u16 = 0;
 /// See [`AUTO_WORKERS`].
 pub const AUTO_FLOWS: u32 = 0;
+
+/// Yes or no, as environment variables say it.
+fn truth(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "y" | "t" | "1" => Ok(true),
+        "false" | "no" | "off" | "n" | "f" | "0" => Ok(false),
+        _ => Err("expected TRUE or FALSE".to_owned()),
+    }
+}
 
 fn workers(text: &str) -> Result<u16, String> {
     if text == "auto" {
@@ -500,6 +508,16 @@ mod tests {
         for bad in ["0", "15", "16777217", "1e6"] {
             assert!(flow_capacity(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn yes_and_no_are_read_as_people_write_them() {
+        assert_eq!(
+            [truth("TRUE"), truth("1"), truth("on")],
+            [Ok(true), Ok(true), Ok(true)]
+        );
+        assert_eq!([truth("False"), truth("0")], [Ok(false), Ok(false)]);
+        assert!(truth("maybe").unwrap_err().contains("TRUE or FALSE"));
     }
 
     #[test]
