@@ -199,8 +199,16 @@ fn interfaces(found: &mut Discovery, args: &RunArgs, netdevs: &[Netdev]) {
         ));
         return;
     }
-    let routes = Netlink::open().and_then(|mut netlink| netlink.routes());
-    let routes = routes.unwrap_or_default();
+    // Without them, the pod's own interface might be taken for an extra one.
+    let routes = match Netlink::open().and_then(|mut netlink| netlink.routes()) {
+        Ok(routes) => routes,
+        Err(error) => {
+            found.problems.push(format!(
+                "the kernel does not tell its routes ({error}): is netlink forbidden in this container?"
+            ));
+            return;
+        }
+    };
     let has_default = |netdev: &&Netdev| {
         let mut defaults = routes.iter().filter(|route| netlink::is_default(route));
         defaults.any(|route| netlink::leaves_by(route, netdev.index))
@@ -226,7 +234,8 @@ fn interfaces(found: &mut Discovery, args: &RunArgs, netdevs: &[Netdev]) {
     found.problems.extend(selection.problems);
     found.skipped = selection.skipped;
     for netdev in selection.ports {
-        let Ok(number) = u8::try_from(found.ports.len()) else {
+        let number = u8::try_from(found.ports.len()).ok();
+        let Some(number) = number.filter(|number| *number < u8::MAX) else {
             found
                 .problems
                 .push("there are more interfaces than ports, 1.1 to 1.255".to_owned());

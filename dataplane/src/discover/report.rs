@@ -80,7 +80,7 @@ pub fn human(found: &Discovery) -> String {
     if !found.ports.is_empty() {
         lines.push(String::new());
         lines.push(format!(
-            "packet memory: {} MiB; hugepages free: {} MiB",
+            "hugepages: {} MiB wanted for packets and DPDK, {} MiB free",
             found.memory_mib, found.free_hugepage_mib
         ));
     }
