@@ -18,7 +18,9 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
         let name = entry.file_name().into_string().unwrap();
         if path.is_dir() {
             sources(&path, found);
-        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+        } else if let Some(stem) = name.strip_suffix(".rs")
+            && !stem.ends_with("tests")
+        {
             found.push(path);
         }
     }
@@ -104,9 +106,8 @@ fn quoted() -> Vec<String> {
 
 fn has_row(message: &str, rows: &[String]) -> bool {
     fixed(message).iter().any(|part| {
-        let same = |row: &&str| part.contains(*row) || row.contains(part);
-        rows.iter()
-            .any(|row| fixed(row).iter().any(|row| same(&row)))
+        let same = |row: &str| part.contains(row) || row.contains(part);
+        rows.iter().any(|row| fixed(row).into_iter().any(same))
     })
 }
 
