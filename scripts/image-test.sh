@@ -123,10 +123,11 @@ network() {
 }
 
 # Runs podman run with what every container of the test has: no privileges but those that follow. Limits are
-# within what this machine allows; the cgroups of the machine are left alone.
+# within what this machine allows; the cgroups of the machine are left alone. As in Kubernetes, /tmp and the like
+# are read-only, too.
 contain() {
     podman run --no-healthcheck --cgroups=disabled --ulimit nofile=1024:1024 --ulimit nproc=1000:1000 \
-        --read-only --tmpfs /run/tmm --user 10001:10001 --cap-drop all --security-opt no-new-privileges "$@"
+        --read-only --read-only-tmpfs=false --tmpfs /run/tmm --user 10001:10001 --cap-drop all --security-opt no-new-privileges "$@"
 }
 
 # start NAME SECONDS: a container named $NS-NAME on both trunks that drains for SECONDS.
@@ -169,6 +170,9 @@ while IFS= read -r package; do
 done < <(cut -f1 "$files/usr/share/doc/tmm/packages.tsv")
 [ "$(wc -l <"$files/usr/share/doc/tmm/crates.tsv")" -gt 50 ] || fail "the list of crates is too short"
 [ -z "$(find "$files" -xdev -perm /6000)" ] || fail "there are set-user-ID files"
+# Podman hands capabilities on to any program; Kubernetes leaves that to the file.
+want=cap_net_admin,cap_net_raw,cap_ipc_lock,cap_sys_rawio,cap_sys_admin,cap_bpf=p
+[ "$(getcap "$files/usr/bin/tmm" | cut -d' ' -f2)" = "$want" ] || fail "tmm does not permit $want: $(getcap "$files/usr/bin/tmm")"
 podman image umount "$IMAGE" >/dev/null
 ok "$packages Debian packages are listed for scanners, each with its licence; crates too"
 [ "$(contain --rm --network none "$IMAGE" --version)" = "tmm $(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)" ] \
@@ -222,6 +226,7 @@ ok "SIGTERM: not ready at once, live, and a new connection does not get in"
 wait $drip || fail "the transfer was cut by the drain"
 [ "$(wc -l <"$work/drip")" -ge 100 ] || fail "$(wc -l <"$work/drip") of 100 lines of the transfer arrived"
 [ "$(timeout 40 podman wait $NS-drains)" = 0 ] || fail "it did not end with 0"
+! log_has drains " ERROR " || fail "its log has errors: $(podman logs $NS-drains 2>&1 | grep " ERROR ")"
 log_has drains "drained: no flow is left" || fail "it does not say that it has drained"
 log_has drains "every buffer is back in its pool" || fail "buffers are missing"
 ok "the transfer that had begun ends well, then tmm, with exit code 0"
