@@ -289,7 +289,8 @@ fn text(form: Text) -> Value {
     let mut schema = match form {
         Text::Any => json!({}),
         Text::Filled => json!({"minLength": 1}),
-        Text::Ipv4Host => json!({"maxLength": 15, "format": "ipv4"}),
+        // The format alone would take ::10.0.0.1.
+        Text::Ipv4Host => json!({"maxLength": 15, "pattern": "^[0-9.]+$", "format": "ipv4"}),
         Text::Ipv6Host => json!({"maxLength": 45, "format": "ipv6"}),
         Text::Ip | Text::IpHost => json!({
             "maxLength": 45, "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}],

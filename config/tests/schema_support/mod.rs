@@ -3,7 +3,7 @@
 //! With what kubectl asks for by default: fields that are not known are errors.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use cel::{Context, Program, Value as Cel};
 use config::{Kind, schema};
@@ -31,8 +31,9 @@ impl Api {
             let validator = jsonschema::options()
                 .with_draft(Draft::Draft7)
                 .should_validate_formats(true)
-                .with_format("ipv4", |text: &str| text.parse::<Ipv4Addr>().is_ok())
-                .with_format("ipv6", |text: &str| text.parse::<Ipv6Addr>().is_ok())
+                // Any address with a dot or a colon in it: ::10.0.0.1 is both.
+                .with_format("ipv4", |text: &str| text.contains('.') && is_ip(text))
+                .with_format("ipv6", |text: &str| text.contains(':') && is_ip(text))
                 .with_format("cidr", is_cidr)
                 .with_format("int32", |_: &str| true)
                 .with_format("int64", |_: &str| true)
@@ -166,6 +167,10 @@ fn cel(value: &Value) -> Cel {
                 .into()
         }
     }
+}
+
+fn is_ip(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
 }
 
 /// As Go's `ParseCIDR` has it.
