@@ -125,24 +125,26 @@ pub fn memory(root: &Path) -> Option<Limit> {
     }))
 }
 
-/// What the limit of huge pages of 2 MiB leaves.
-pub fn huge_pages(root: &Path) -> Option<Limit> {
+/// What the limit of huge pages of so many KiB leaves; each size has its own.
+pub fn huge_pages(root: &Path, kib: u64) -> Option<Limit> {
+    let size = match kib {
+        _ if kib >= 1 << 20 => format!("{}GB", kib >> 20),
+        _ if kib >= 1 << 10 => format!("{}MB", kib >> 10),
+        _ => format!("{kib}KB"),
+    };
     // Pages in use and pages set aside have a limit each.
     let files = [
-        ("hugetlb.2MB.max", "hugetlb.2MB.current"),
-        ("hugetlb.2MB.rsvd.max", "hugetlb.2MB.rsvd.current"),
-        ("hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.usage_in_bytes"),
-        (
-            "hugetlb.2MB.rsvd.limit_in_bytes",
-            "hugetlb.2MB.rsvd.usage_in_bytes",
-        ),
+        ("max", "current"),
+        ("rsvd.max", "rsvd.current"),
+        ("limit_in_bytes", "usage_in_bytes"),
+        ("rsvd.limit_in_bytes", "rsvd.usage_in_bytes"),
     ];
     let folders = folders(root, "hugetlb");
     tightest(folders.iter().flat_map(|folder| {
-        files.iter().filter_map(|(limit, used)| {
-            let used = number(&folder.join(used)).unwrap_or(0);
-            Some((number(&folder.join(limit))?, used))
-        })
+        let read = |file: &str| number(&folder.join(format!("hugetlb.{size}.{file}")));
+        files
+            .iter()
+            .filter_map(move |(limit, used)| Some((read(limit)?, read(used).unwrap_or(0))))
     }))
 }
 
@@ -185,7 +187,7 @@ mod tests {
             })
         );
         assert_eq!(
-            huge_pages(root.path()),
+            huge_pages(root.path(), 2048),
             Some(Limit {
                 limit: 4_194_304,
                 free: 2_097_152
@@ -210,7 +212,7 @@ mod tests {
                 free: 4000
             })
         );
-        assert_eq!(huge_pages(root.path()), None);
+        assert_eq!(huge_pages(root.path(), 2048), None);
     }
 
     #[test]
@@ -245,13 +247,19 @@ mod tests {
                 free: 1000
             })
         );
-        assert_eq!(huge_pages(root.path()), Some(Limit { limit: 0, free: 0 }));
+        assert_eq!(
+            huge_pages(root.path(), 2048),
+            Some(Limit { limit: 0, free: 0 })
+        );
     }
 
     #[test]
     fn without_control_groups_there_is_no_limit() {
         let root = machine(&[("proc/self/cgroup", "")]);
-        assert_eq!((memory(root.path()), huge_pages(root.path())), (None, None));
+        assert_eq!(
+            (memory(root.path()), huge_pages(root.path(), 2048)),
+            (None, None)
+        );
     }
 
     #[test]

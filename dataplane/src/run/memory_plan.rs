@@ -71,10 +71,12 @@ impl Offered {
             if kib << 10 == HUGE {
                 huge = octets;
             } else {
-                huge_other += octets;
+                // A container that was given 2 MiB pages may have none of the others.
+                let given = cgroup::huge_pages(root, kib).map_or(u64::MAX, |given| given.free);
+                huge_other += octets.min(given);
             }
         }
-        let given = cgroup::huge_pages(root);
+        let given = cgroup::huge_pages(root, HUGE >> 10);
         if let Some(given) = given {
             huge = huge.min(given.free);
         }
@@ -472,6 +474,35 @@ mod tests {
         // Those of a whole machine are not ours alone.
         let plan = plan_of(None, Hugepages::Auto, &offered(8192, 8192)).unwrap();
         assert_eq!(plan.flows, USUAL_FLOWS);
+    }
+
+    #[test]
+    fn pages_of_a_size_that_the_container_was_not_given_do_not_count() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        for (size, free) in [("2048", "500\n"), ("1048576", "4\n")] {
+            write(
+                &format!("sys/kernel/mm/hugepages/hugepages-{size}kB/free_hugepages"),
+                free,
+            );
+        }
+        let huge = || {
+            let offered = Offered::read(root.path());
+            (offered.huge / MIB, offered.huge_other / MIB)
+        };
+        assert_eq!(huge(), (1000, 4096));
+        write("proc/self/cgroup", "0::/\n");
+        let mount = "30 23 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        write("proc/self/mountinfo", mount);
+        write("sys/fs/cgroup/hugetlb.2MB.max", "209715200\n");
+        write("sys/fs/cgroup/hugetlb.1GB.max", "0\n");
+        assert_eq!(huge(), (200, 0));
+        write("sys/fs/cgroup/hugetlb.1GB.max", "2147483648\n");
+        assert_eq!(huge(), (200, 2048));
     }
 
     #[test]
