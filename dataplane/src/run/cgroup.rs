@@ -1,4 +1,4 @@
-//! What the control group leaves this process: memory and huge pages, of both versions.
+//! What the control group leaves this process: memory, huge pages and CPU time, of both versions.
 //!
 //! A container sees its own group at the mount point, or, without a namespace for groups, somewhere below it; the
 //! limits of all groups above count as well. So every folder from the process's own up to the mount point
@@ -148,6 +148,28 @@ pub fn huge_pages(root: &Path, kib: u64) -> Option<Limit> {
     }))
 }
 
+/// How many whole CPUs the quota of CPU time is worth, at least one; `None` without a quota.
+pub fn cpu_quota(root: &Path) -> Option<usize> {
+    let read = |path: PathBuf| fs::read_to_string(path).ok();
+    let of = |folder: PathBuf| -> Option<u64> {
+        let (quota, period) = match read(folder.join("cpu.max")) {
+            // "max 100000" without a quota.
+            Some(text) => {
+                let (quota, period) = text.trim().split_once(' ')?;
+                (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?)
+            }
+            // -1 without a quota.
+            None => (
+                number(&folder.join("cpu.cfs_quota_us"))?,
+                number(&folder.join("cpu.cfs_period_us"))?,
+            ),
+        };
+        quota.checked_div(period)
+    };
+    let tightest = folders(root, "cpu").into_iter().filter_map(of).min()?;
+    usize::try_from(tightest.max(1)).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,6 +273,38 @@ mod tests {
             huge_pages(root.path(), 2048),
             Some(Limit { limit: 0, free: 0 })
         );
+    }
+
+    #[test]
+    fn a_quota_of_cpu_time_is_worth_whole_cpus() {
+        let v2 = |text: &str| {
+            machine(&[
+                ("proc/self/cgroup", "0::/pod/ours\n"),
+                ("proc/self/mountinfo", V2_MOUNT),
+                ("sys/fs/cgroup/pod/ours/cpu.max", "max 100000\n"),
+                ("sys/fs/cgroup/pod/cpu.max", text),
+            ])
+        };
+        for (text, cpus) in [
+            ("max 100000\n", None),
+            ("200000 100000\n", Some(2)),
+            ("250000 100000\n", Some(2)),
+            ("50000 100000\n", Some(1)),
+            ("1 0\n", None),
+            ("nonsense\n", None),
+        ] {
+            assert_eq!(cpu_quota(v2(text).path()), cpus, "{text}");
+        }
+        let mounts = "35 31 0:32 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n";
+        for (quota, cpus) in [("-1\n", None), ("300000\n", Some(3))] {
+            let root = machine(&[
+                ("proc/self/cgroup", "4:cpu,cpuacct:/\n0::/\n"),
+                ("proc/self/mountinfo", mounts),
+                ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", quota),
+                ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n"),
+            ]);
+            assert_eq!(cpu_quota(root.path()), cpus, "{quota}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::RunError;
 use super::args::{CpuList, RunArgs};
+use super::cgroup;
 use crate::discover::Choice;
 
 /// What there is to know of CPUs.
@@ -23,6 +24,8 @@ pub struct Machine {
     pub allowed: Vec<usize>,
     /// Whether they are all there are.
     pub whole: bool,
+    /// How many the quota of CPU time is worth, if there is one.
+    quota: Option<usize>,
     /// By CPU that is allowed: the first of the CPUs that share its core.
     cores: Vec<(usize, usize)>,
     /// By CPU that is allowed: its NUMA node, where there are several.
@@ -65,6 +68,7 @@ impl Machine {
             nodes.clear();
         }
         Self {
+            quota: cgroup::cpu_quota(root),
             whole: online.iter().all(|cpu| allowed.contains(cpu)),
             cores: cores.collect(),
             nodes,
@@ -134,9 +138,11 @@ pub fn written(cpus: &[usize]) -> String {
 }
 
 /// How many workers `--workers auto` means: one for each CPU of the list, or else for each the process has
-/// been given.
+/// been given, as CPUs or as a quota of their time.
 pub fn auto_workers(machine: &Machine, list: Option<&CpuList>) -> u16 {
-    let cpus = list.map_or(machine.allowed.len(), |list| list.0.len());
+    let given = machine.allowed.len();
+    let given = machine.quota.map_or(given, |quota| quota.min(given));
+    let cpus = list.map_or(given, |list| list.0.len());
     u16::try_from(cpus)
         .unwrap_or(u16::MAX)
         .clamp(1, super::args::MOST_WORKERS)
@@ -426,6 +432,12 @@ mod tests {
         assert_eq!(auto_workers(&machine, None), 3);
         assert_eq!(auto_workers(&machine, Some(&list(&[1]))), 1);
         assert_eq!(auto_workers(&Machine::default(), None), 1);
+        let limited = Machine {
+            quota: Some(2),
+            ..machine
+        };
+        assert_eq!(auto_workers(&limited, None), 2);
+        assert_eq!(auto_workers(&limited, Some(&list(&[0, 1, 2]))), 3);
     }
 
     #[test]
