@@ -83,7 +83,11 @@ impl Team {
 }
 
 fn lost() -> RunError {
-    RunError::Usage("a worker ended unexpectedly".to_owned())
+    RunError::Usage(
+        "a worker ended unexpectedly, which is a fault of tmm: start it again, and report what the log says \
+         before this"
+            .to_owned(),
+    )
 }
 
 fn spawn(
