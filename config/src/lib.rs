@@ -58,6 +58,6 @@ pub use resolve::{ObjectState, Reason, ReasonCode, State, resolve};
 pub use store::{Change, Limits, Owner, Store, Stored};
 pub use types::{
     AllowedProtocol, AllowedService, AutoLasthop, Config, Encap, LbMethod, ListenScope, Monitor,
-    MonitorKind, Pool, PoolKey, PoolMember, Protocol, SelfIp, ServiceDownAction, Snat, SpreadHash,
-    StaticRoute, TrunkHash, VirtualServer, Vlan,
+    MonitorKind, Pool, PoolKey, PoolMember, Profile, Protocol, SelfIp, ServiceDownAction, Snat,
+    SpreadHash, StaticRoute, TrunkHash, VirtualServer, Vlan,
 };

@@ -280,11 +280,9 @@ pub struct VirtualServer {
     pub snat: Snat,
     /// Where it listens.
     pub listen: ListenScope,
-    /// After how much silence a flow is forgotten; at least one second.
-    #[serde(serialize_with = "seconds")]
-    pub idle_timeout: Duration,
-    /// What happens to flows of a member that went down.
-    pub service_down_action: ServiceDownAction,
+    /// How its flows are treated.
+    #[serde(flatten)]
+    pub profile: Profile,
     /// Health checks, as given. They are kept here and not run by this crate.
     pub monitors: Arc<[Monitor]>,
 }
@@ -294,6 +292,17 @@ impl VirtualServer {
     pub fn is_live(&self) -> bool {
         self.pool.members.iter().any(|member| member.ready)
     }
+}
+
+/// How the flows of a virtual server are treated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    /// After how much silence a flow is forgotten; at least one second.
+    #[serde(serialize_with = "seconds")]
+    pub idle_timeout: Duration,
+    /// What happens to flows of a member that went down.
+    pub service_down_action: ServiceDownAction,
 }
 
 /// Where a virtual server listens.

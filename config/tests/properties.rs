@@ -145,7 +145,7 @@ fn check(config: &Config, states: &[ObjectState], objects: usize) {
         assert_eq!(route.gateway.is_ipv4(), route.destination.addr().is_ipv4());
     }
     for (i, server) in config.virtual_servers.iter().enumerate() {
-        assert!(server.idle_timeout.as_secs() >= 1);
+        assert!(server.profile.idle_timeout.as_secs() >= 1);
         let members = &server.pool.members;
         assert!(members.is_sorted_by(|a, b| (a.addr, a.port) < (b.addr, b.port)));
         for member in members.iter() {

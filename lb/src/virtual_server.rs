@@ -80,10 +80,28 @@ pub struct VirtualServer {
     pub method: Method,
     /// How the client's address is translated.
     pub snat: Snat,
+    /// How its flows are treated.
+    pub profile: Profile,
+}
+
+/// How the flows of a virtual server are treated once they are, or are to be, open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Profile {
     /// How long a flow may be silent.
     pub idle_timeout: Duration,
     /// What becomes of the flows of a member that went down.
     pub down_action: DownAction,
+}
+
+impl Default for Profile {
+    /// What a TCP virtual server has where nothing else is asked for: 5 minutes of silence, and flows
+    /// outlive their member.
+    fn default() -> Self {
+        Self {
+            idle_timeout: Duration::from_mins(5),
+            down_action: DownAction::None,
+        }
+    }
 }
 
 /// What an entry of the table is found by.

@@ -4,10 +4,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use lb::{
-    DownAction, Listen, Member, MemberState, Method, Pool, Pools, PortStripe, Registry, Selector,
+    Listen, Member, MemberState, Method, Pool, Pools, PortStripe, Profile, Registry, Selector,
     Snat, VirtualServer, VirtualServers,
 };
 use net::{Addr, IpPrefix, IpProto, L4Port, VlanIndex};
@@ -82,8 +81,7 @@ fn a_new_flow_is_decided_without_allocating() {
                 pool,
                 method,
                 snat: Snat::Automap,
-                idle_timeout: Duration::from_mins(5),
-                down_action: DownAction::None,
+                profile: Profile::default(),
             });
         }
     }

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use lb::{DownAction, Listen, Method, Registry, Snat, VirtualServer, VirtualServers, VlanSet};
+use lb::{Listen, Method, Profile, Registry, Snat, VirtualServer, VirtualServers, VlanSet};
 use net::{Addr, IpPrefix, IpProto, L4Port, VlanIndex};
 use proptest::prelude::*;
 
@@ -28,8 +28,7 @@ impl Builder {
             listen,
             method: Method::RoundRobin,
             snat: Snat::None,
-            idle_timeout: Duration::from_mins(5),
-            down_action: DownAction::None,
+            profile: Profile::default(),
         });
     }
 

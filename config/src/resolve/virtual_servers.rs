@@ -66,8 +66,7 @@ pub(super) fn resolve<'s>(
                 method: ingress.method,
                 snat: ingress.snat,
                 listen: listen.clone(),
-                idle_timeout: ingress.idle_timeout,
-                service_down_action: ingress.service_down_action,
+                profile: ingress.profile.clone(),
                 monitors: Arc::clone(&ingress.monitors),
             });
         }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::monitors;
 use crate::reader::{Fields, Node, quote};
 use crate::sketch::Text;
-use crate::types::{LbMethod, Monitor, Protocol, ServiceDownAction, Snat};
+use crate::types::{LbMethod, Monitor, Profile, Protocol, ServiceDownAction, Snat};
 
 /// What an Ingress object says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,16 +26,14 @@ pub struct Ingress {
     pub destinations: Vec<IpPrefix>,
     /// The port it listens on; 0 means all.
     pub port: L4Port,
-    /// After how much silence a flow is forgotten.
-    pub idle_timeout: Duration,
     /// How a member is selected.
     pub method: LbMethod,
     /// How the client's address is translated.
     pub snat: Snat,
     /// Where it listens; `None` is on every VLAN.
     pub vlans: Option<VlanSelector>,
-    /// What happens to flows of a member that went down.
-    pub service_down_action: ServiceDownAction,
+    /// How its flows are treated.
+    pub profile: Profile,
     /// Health checks.
     pub monitors: Arc<[Monitor]>,
 }
@@ -177,11 +175,13 @@ fn read_spec(f: &Fields<'_>, protocol: Protocol) -> Option<Ingress> {
         service_port: ServicePortRef::Number(0),
         destinations: v4.into_iter().chain(v6).collect(),
         port: L4Port(port?),
-        idle_timeout: Duration::from_secs(idle.into()),
         method: method.unwrap_or_default(),
         snat: snat.unwrap_or_default(),
         vlans: vlans.filter(|vlans| !vlans.list.is_empty() || vlans.category.is_some()),
-        service_down_action: service_down_action.unwrap_or_default(),
+        profile: Profile {
+            idle_timeout: Duration::from_secs(idle.into()),
+            service_down_action: service_down_action.unwrap_or_default(),
+        },
         monitors: Arc::default(),
     })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use config::{Config, LbMethod, ListenScope, Protocol, ServiceDownAction, Snat as ConfigSnat};
 use lb::{
-    DownAction, Listen, Member, MemberState, Method, Pool, Pools, Snat, VirtualServer,
+    DownAction, Listen, Member, MemberState, Method, Pool, Pools, Profile, Snat, VirtualServer,
     VirtualServers, VlanSet,
 };
 use net::{IpPrefix, IpProto};
@@ -81,13 +81,7 @@ pub(super) fn compile(
                 ConfigSnat::None => Snat::None,
                 ConfigSnat::Automap => Snat::Automap,
             },
-            idle_timeout: wanted.idle_timeout,
-            down_action: match wanted.service_down_action {
-                ServiceDownAction::None => DownAction::None,
-                ServiceDownAction::Reject => DownAction::Reject,
-                ServiceDownAction::Drop => DownAction::Drop,
-                ServiceDownAction::Reselect => DownAction::Reselect,
-            },
+            profile: profile(&wanted.profile),
         });
     }
     let mut pools: Vec<Pool> = pools.into_values().collect();
@@ -108,6 +102,18 @@ fn listen(scope: &ListenScope, vlans: &vlan::Table, standby: &VlanSet) -> Listen
             }
             Listen::Only(set)
         }
+    }
+}
+
+fn profile(wanted: &config::Profile) -> Profile {
+    Profile {
+        idle_timeout: wanted.idle_timeout,
+        down_action: match wanted.service_down_action {
+            ServiceDownAction::None => DownAction::None,
+            ServiceDownAction::Reject => DownAction::Reject,
+            ServiceDownAction::Drop => DownAction::Drop,
+            ServiceDownAction::Reselect => DownAction::Reselect,
+        },
     }
 }
 

@@ -303,7 +303,7 @@ fn fate(tables: &Tables, flow: FlowRef<'_, FlowData>) -> Fate {
         .member(data.member)
         .filter(|(pool, _)| pool.id() == virtual_server.pool)
         .map(|(_, member)| member.state);
-    match (member, virtual_server.down_action) {
+    match (member, virtual_server.profile.down_action) {
         // A datagram flow does not notice that its server is gone, and its address may soon be
         // another pod's.
         (None, DownAction::None) if flow.proto() == IpProto::UDP => Fate::Reselect,

@@ -306,10 +306,10 @@ fn timeouts(virtual_server: &VirtualServer) -> Timeouts {
     } else {
         Timeouts::udp()
     };
-    let base = base.with_idle(virtual_server.idle_timeout);
+    let base = base.with_idle(virtual_server.profile.idle_timeout);
     // Traffic that is never answered, such as syslog, is traffic all the same.
     if virtual_server.proto == IpProto::UDP {
-        base.with_opening(virtual_server.idle_timeout)
+        base.with_opening(virtual_server.profile.idle_timeout)
     } else {
         base
     }

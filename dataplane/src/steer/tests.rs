@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use lb::{DownAction, Listen, Method, PortStripe, Registry};
+use lb::{Listen, Method, PortStripe, Profile, Registry};
 use proptest::prelude::*;
 
 use super::*;
@@ -29,8 +28,7 @@ fn server(destination: &str, snat: Snat) -> VirtualServer {
         pool: ids.pool("a"),
         method: Method::RoundRobin,
         snat,
-        idle_timeout: Duration::from_mins(5),
-        down_action: DownAction::None,
+        profile: Profile::default(),
     }
 }
 
