@@ -2,15 +2,13 @@
 
 use std::ops::Deref;
 
-use net::tuple::{swap_ports, swap_v4, swap_v6};
-use net::{FlowKey, IpProto, Timestamp, Tuple};
-use zerocopy::FromZeros;
-
-use crate::event::EndReason;
+use crate::shared::Shared;
 use crate::state::{Invalid, Observed, Segment, State};
 use crate::tcp::{Connection, Step, TcpSegment};
 use crate::timeouts::Timeouts;
 use crate::traffic::Traffic;
+use net::tuple::{swap_ports, swap_v4};
+use net::{FlowKey, IpProto, Timestamp, Tuple};
 
 /// Which way a packet of a flow goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,20 +33,24 @@ impl Direction {
 }
 
 /// Names a flow for as long as it lives. The identifier of a flow that ended never names another
-/// one, even when the slot is used again (until 2^32 flows have used that one slot).
+/// one, even when the slot is used again, until 2^16 flows have used that one slot: it is for the moment, not
+/// to be kept for hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowId {
     pub(crate) slot: u32,
-    pub(crate) generation: u32,
+    pub(crate) generation: u16,
 }
 
-/// Which family a flow is of; 0 while there is none.
+/// Which family a flow is of, and whether it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Family {
-    None = 0,
     V4 = 4,
     V6 = 6,
+    /// As [`V4`](Self::V4), but the flow has ended.
+    EndedV4 = 5,
+    /// As [`V6`](Self::V6), but the flow has ended.
+    EndedV6 = 7,
 }
 
 /// A flow: what every packet of it reads or writes. With 32 octets of caller's data it takes two cache
@@ -58,26 +60,20 @@ pub(crate) enum Family {
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Flow<D> {
-    /// IPv4 addresses of packets as they arrive, by direction; of IPv6 see [`Wide`].
+    /// IPv4 addresses of packets as they arrive, by direction; of IPv6 the client's, see [`Shared`].
     addrs: [u64; 2],
     ports: [u32; 2],
     proto: IpProto,
     family: Family,
     state: State,
-    /// `None` while the flow is alive.
-    pub(crate) ended: Option<EndReason>,
-    pub(crate) generation: u32,
+    /// The other addresses of IPv6: a number of 24 bits.
+    shared_high: u8,
+    shared_low: u16,
+    pub(crate) generation: u16,
     data: D,
     last_seen: Timestamp,
     traffic: [Traffic; 2],
     tcp: Connection,
-}
-
-/// The addresses of an IPv6 flow, by direction.
-#[derive(Debug, Clone, Copy, FromZeros)]
-#[repr(C, align(64))]
-pub(crate) struct Wide {
-    pub(crate) addrs: [[u64; 4]; 2],
 }
 
 /// What hardly any packet needs.
@@ -116,37 +112,52 @@ impl Cold {
 }
 
 impl<D: Copy> Flow<D> {
+    /// A flow with these tuples, which are of one family; `shared` names the addresses of IPv6.
     pub(crate) fn new(
         original: &Tuple,
         reply: &Tuple,
+        shared: u32,
         data: D,
-        generation: u32,
+        generation: u16,
         now: Timestamp,
-    ) -> (Self, Option<Wide>) {
-        let (family, addrs, wide) = match (original, reply) {
-            (Tuple::V6 { addrs: a, .. }, Tuple::V6 { addrs: b, .. }) => {
-                (Family::V6, [0; 2], Some(Wide { addrs: [*a, *b] }))
+    ) -> Self {
+        let (family, addrs) = match (original, reply) {
+            (Tuple::V4 { addrs: a, .. }, Tuple::V4 { addrs: b, .. }) => (Family::V4, [*a, *b]),
+            (Tuple::V6 { addrs: a, .. }, _) | (_, Tuple::V6 { addrs: a, .. }) => {
+                (Family::V6, [a[0], a[1]])
             }
-            (Tuple::V4 { addrs: a, .. }, Tuple::V4 { addrs: b, .. }) => {
-                (Family::V4, [*a, *b], None)
-            }
-            // Refused before this.
-            _ => (Family::None, [0; 2], None),
         };
-        let flow = Self {
+        let [_, high, low @ ..] = shared.to_be_bytes();
+        Self {
             addrs,
             ports: [original.ports(), reply.ports()],
             proto: original.proto(),
             family,
             state: State::initial(original.proto()),
-            ended: None,
+            shared_high: high,
+            shared_low: u16::from_be_bytes(low),
             generation,
             data,
             last_seen: now,
             traffic: [Traffic::default(); 2],
             tcp: Connection::default(),
+        }
+    }
+
+    /// Which addresses of IPv6 it has besides the client's.
+    #[inline]
+    pub(crate) const fn shared(&self) -> u32 {
+        (self.shared_high as u32) << 16 | self.shared_low as u32
+    }
+
+    /// No packet is this flow's any more, nor does its identifier name it.
+    pub(crate) fn end(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        self.family = if self.is_v6() {
+            Family::EndedV6
+        } else {
+            Family::EndedV4
         };
-        (flow, wide)
     }
 
     /// The state.
@@ -163,8 +174,8 @@ impl<D: Copy> Flow<D> {
 
     /// Whether the flow's addresses are IPv6.
     #[inline]
-    pub fn is_v6(&self) -> bool {
-        self.family == Family::V6
+    pub const fn is_v6(&self) -> bool {
+        matches!(self.family, Family::V6 | Family::EndedV6)
     }
 
     /// The caller's data.
@@ -206,7 +217,6 @@ impl<D: Copy> Flow<D> {
             && self.ports[at] == ports
             && self.proto.0 == proto
             && self.family == Family::V4
-            && self.ended.is_none()
     }
 
     /// As [`is_v4`](Self::is_v4), for IPv6 but for the addresses.
@@ -215,7 +225,12 @@ impl<D: Copy> Flow<D> {
         self.ports[direction as usize] == ports
             && self.proto.0 == proto
             && self.family == Family::V6
-            && self.ended.is_none()
+    }
+
+    /// IPv6 addresses of packets in `direction`, as they arrive.
+    #[inline]
+    pub(crate) const fn addrs_v6(&self, direction: Direction, shared: &Shared) -> [u64; 4] {
+        shared.tuple(self.addrs, direction)
     }
 
     /// IPv4 addresses that packets in `direction` leave with, in wire order.
@@ -230,11 +245,11 @@ impl<D: Copy> Flow<D> {
         swap_ports(self.ports[direction.opposite() as usize])
     }
 
-    pub(crate) fn tuple(&self, direction: Direction, wide: &Wide) -> Tuple {
+    pub(crate) fn tuple(&self, direction: Direction, shared: &Shared) -> Tuple {
         let at = direction as usize;
         let (ports, proto) = (self.ports[at], self.proto);
-        if self.family == Family::V6 {
-            let addrs = wide.addrs[at];
+        if self.is_v6() {
+            let addrs = self.addrs_v6(direction, shared);
             Tuple::V6 {
                 addrs,
                 ports,
@@ -325,7 +340,7 @@ impl<D: Copy> Flow<D> {
 #[derive(Debug, Clone, Copy)]
 pub struct FlowRef<'t, D> {
     pub(crate) flow: &'t Flow<D>,
-    pub(crate) wide: &'t Wide,
+    pub(crate) shared: &'t Shared,
     pub(crate) cold: &'t Cold,
     pub(crate) timeouts: &'t Timeouts,
 }
@@ -351,7 +366,7 @@ impl<D: Copy> FlowRef<'_, D> {
 
     /// The key of packets in `direction`, as they arrive.
     pub fn key(&self, direction: Direction) -> FlowKey {
-        self.flow.tuple(direction, self.wide).into()
+        self.flow.tuple(direction, self.shared).into()
     }
 
     /// The key that packets in `direction` leave with.
@@ -380,11 +395,6 @@ impl<D: Copy> FlowRef<'_, D> {
     }
 }
 
-/// IPv6 addresses that packets in `direction` leave with, in wire order.
-pub(crate) const fn translated_v6(wide: &Wide, direction: Direction) -> [u64; 4] {
-    swap_v6(wide.addrs[direction.opposite() as usize])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -392,7 +402,6 @@ mod tests {
     #[test]
     fn a_flow_with_the_usual_data_is_two_cache_lines() {
         assert_eq!(size_of::<Flow<[u32; 8]>>(), 128);
-        assert_eq!(size_of::<Wide>(), 64);
         assert_eq!(size_of::<Cold>(), 12);
     }
 

@@ -49,6 +49,18 @@ impl Hasher {
         fold(both ^ g, rest ^ h)
     }
 
+    /// The hash of three IPv6 addresses.
+    #[inline]
+    #[expect(clippy::many_single_char_names, reason = "secrets have no names")]
+    pub(crate) fn three(&self, addrs: &[[u64; 2]; 3]) -> u64 {
+        let [a, b, c, d, e, f, g, h] = self.secrets;
+        let [first, second, third] = addrs;
+        let first = fold(first[0] ^ a, first[1] ^ b);
+        let second = fold(second[0] ^ c, second[1] ^ d);
+        let third = fold(third[0] ^ e, third[1] ^ f);
+        fold(first ^ second.rotate_left(32) ^ g, third ^ h)
+    }
+
     /// The hash of a tuple.
     #[inline]
     pub(crate) fn tuple(&self, tuple: &Tuple) -> u64 {

@@ -5,7 +5,8 @@
 //! takes no lock. From the bottom up:
 //!
 //! - `machine`: what is asked of the processor; `memory`: arrays in huge pages; `hash`: of tuples,
-//!   keyed; `index`: from a hash to a slot; `deadlines`: when a slot is to be looked at. None of them
+//!   keyed; `index`: from a hash to a slot; `shared`: addresses that
+//!   IPv6 flows have in common; `deadlines`: when a slot is to be looked at. None of them
 //!   knows what a flow is;
 //! - [`timeouts`]: how long a flow may stay silent in each state;
 //! - [`state`] and [`tcp`]: what a packet does to a flow;
@@ -61,6 +62,7 @@ mod hash;
 mod index;
 mod machine;
 mod memory;
+mod shared;
 pub mod state;
 pub mod stats;
 pub mod table;

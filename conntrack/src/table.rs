@@ -4,16 +4,18 @@ mod ending;
 
 use std::collections::VecDeque;
 
+use net::tuple::swap_v6;
 use net::{FlowKey, Timestamp, Tuple};
 use thiserror::Error;
 
 use crate::deadlines::{Class, Deadlines};
 use crate::event::EndReason;
-use crate::flow::{Cold, Direction, Flow, FlowId, FlowRef, Wide};
+use crate::flow::{Cold, Direction, Flow, FlowId, FlowRef};
 use crate::hash::Hasher;
 use crate::index::{Index, MAX_SLOTS, Place};
 use crate::machine::prefetch;
 use crate::memory::Pages;
+use crate::shared::{Shared, Shares};
 use crate::state::{Invalid, Observed, Segment, State};
 use crate::stats::Stats;
 use crate::timeouts::{Classes, Timeouts};
@@ -99,7 +101,9 @@ impl Hit {
 ///
 /// Every operation costs the same whatever the number of flows. Address space is reserved by
 /// [`new`](Self::new), and memory is taken as flows come: per flow 128 octets (with at most 32 of
-/// data), 64 more for IPv6, 14 of index, 12 of what is seldom needed and 4 of timer.
+/// data), 15 of index, 12 of what is seldom needed and 4 of timer, 160 in all. IPv6 flows share the
+/// addresses that are not the client's: each different set of these (virtual server, member, and the
+/// address the member is spoken to from) takes 64 more.
 ///
 /// # A burst
 ///
@@ -124,12 +128,12 @@ pub struct Table<D> {
     /// Grow up to their reserved size as slots are used for the first time.
     flows: Pages<Flow<D>>,
     cold: Pages<Cold>,
-    /// Touched for IPv6 flows only.
-    wide: Pages<Wide>,
+    /// Addresses of IPv6 flows.
+    shares: Shares,
     deadlines: Deadlines,
     timeouts: Classes,
     /// Ended, but not yet reported; in neither the index nor the deadlines.
-    ended: VecDeque<u32>,
+    ended: VecDeque<(u32, EndReason)>,
     capacity: u32,
     len: u32,
     stats: Stats,
@@ -159,8 +163,7 @@ impl<D: Copy> Table<D> {
             index: Index::new(capacity as usize * 2, config.hugetlb),
             flows: Pages::with_capacity(slots as usize, config.hugetlb),
             cold: Pages::with_capacity(slots as usize, config.hugetlb),
-            // Huge pages of the pool are taken whole at once, and it may never be needed.
-            wide: Pages::zeroed(slots as usize, false),
+            shares: Shares::new(slots as usize),
             deadlines: Deadlines::new(slots, config.hugetlb),
             timeouts: Classes::new(),
             ended: VecDeque::with_capacity(RESERVE as usize),
@@ -170,12 +173,21 @@ impl<D: Copy> Table<D> {
         }
     }
 
-    /// The memory a table takes that is full of flows, octets; with IPv6 flows only, or with none.
+    /// The memory a table takes that is full of flows, octets; and where `v6` is set, what it takes if all are
+    /// IPv6 flows of which no two have an address in common but the client's.
     pub fn octets(capacity: usize, v6: bool) -> usize {
         let flows = clamp(capacity) as usize;
-        let each = size_of::<Flow<D>>() + size_of::<Cold>() + size_of::<u32>();
-        let wide = if v6 { size_of::<Wide>() } else { 0 };
-        flows * (each + wide) + Index::octets(flows * 2)
+        let each = size_of::<Flow<D>>() + size_of::<Cold>();
+        let apart = if v6 { size_of::<Shared>() } else { 0 };
+        flows * (each + apart)
+            + Deadlines::octets(flows)
+            + Index::octets(flows * 2)
+            + Shares::index_octets(flows)
+    }
+
+    /// Different sets of addresses that IPv6 flows have besides the client's; each takes 64 octets.
+    pub const fn address_sets(&self) -> usize {
+        self.shares.used()
     }
 
     /// Flows in the table.
@@ -235,19 +247,15 @@ impl<D: Copy> Table<D> {
     }
 
     /// Finds where the flow with this hash probably is, and asks for the memory that
-    /// [`confirm_v4`](Self::confirm_v4) (or, where `v6` is set, [`confirm_v6`](Self::confirm_v6)) will
-    /// read.
+    /// [`confirm_v4`](Self::confirm_v4) or [`confirm_v6`](Self::confirm_v6) will read.
     #[inline]
-    pub fn probe(&self, hash: u64, v6: bool) -> Probe {
+    pub fn probe(&self, hash: u64) -> Probe {
         let place = self.index.probe(hash);
         if let Some(place) = place {
             let slot = place.slot() as usize;
             if let Some(flow) = self.flows.get(slot) {
                 prefetch(flow);
                 prefetch(flow.second_line());
-            }
-            if v6 && let Some(wide) = self.wide.get(slot) {
-                prefetch(wide);
             }
         }
         Probe(place)
@@ -267,10 +275,12 @@ impl<D: Copy> Table<D> {
     #[inline]
     pub fn confirm_v6(&self, probe: Probe, addrs: &[u64; 4], ports: u32, proto: u8) -> Option<Hit> {
         let place = probe.0?;
-        let slot = place.slot() as usize;
-        let (flow, wide) = (self.flows.get(slot)?, self.wide.get(slot)?);
-        let found = flow.may_be_v6(place.direction(), ports, proto)
-            && wide.addrs[place.direction() as usize] == *addrs;
+        let flow = self.flows.get(place.slot() as usize)?;
+        let direction = place.direction();
+        let shared = self.shares.get(flow.shared());
+        let [a, b, c, d] = flow.addrs_v6(direction, shared);
+        let differ = (a ^ addrs[0]) | (b ^ addrs[1]) | (c ^ addrs[2]) | (d ^ addrs[3]);
+        let found = differ == 0 && flow.may_be_v6(direction, ports, proto);
         found.then_some(Hit(place))
     }
 
@@ -290,8 +300,9 @@ impl<D: Copy> Table<D> {
     /// IPv6 addresses that packets of the flow of a hit leave with in `direction`, in wire order.
     #[inline]
     pub fn translated_v6(&self, hit: Hit, direction: Direction) -> Option<[u64; 4]> {
-        let wide = self.wide.get(hit.0.slot() as usize)?;
-        Some(crate::flow::translated_v6(wide, direction))
+        let flow = self.flows.get(hit.0.slot() as usize)?;
+        let shared = self.shares.get(flow.shared());
+        Some(swap_v6(flow.addrs_v6(direction.opposite(), shared)))
     }
 
     /// The flow that packets with `key` belong to, and which way they go.
@@ -383,20 +394,30 @@ impl<D: Copy> Table<D> {
             self.stats.refused += 1;
             return Err(InsertError::Full);
         }
+        let shared = match (&original.tuple, &reply.tuple) {
+            (Tuple::V6 { addrs: a, .. }, Tuple::V6 { addrs: b, .. }) => {
+                let shared = self.shares.enter(&self.hasher, a, b);
+                let Some(shared) = shared else {
+                    self.stats.refused += 1;
+                    return Err(InsertError::Full);
+                };
+                shared
+            }
+            _ => 0,
+        };
         let class = self.timeouts.class(timeouts);
+        // There is one: `len` is below the capacity, and few wait to be reported.
         let (slot, used) = self.deadlines.take().ok_or(InsertError::Full)?;
         let at = slot as usize;
         let generation = if used { self.flows[at].generation } else { 0 };
-        let (flow, wide) = Flow::new(&original.tuple, &reply.tuple, data, generation, now);
+        let (original_tuple, reply_tuple) = (&original.tuple, &reply.tuple);
+        let flow = Flow::new(original_tuple, reply_tuple, shared, data, generation, now);
         let cold = Cold::new(now, class);
         if used {
             self.flows[at] = flow;
             self.cold[at] = cold;
         } else if !(self.flows.push(flow) && self.cold.push(cold)) {
             return Err(InsertError::Full);
-        }
-        if let Some(wide) = wide {
-            self.wide[at] = wide;
         }
         for (hashed, direction) in [(original, Direction::Original), (reply, Direction::Reply)] {
             self.index.insert(hashed.hash, Place::new(slot, direction));
@@ -428,12 +449,29 @@ impl<D: Copy> Table<D> {
             .filter(|flow| flow.generation == id.generation)
     }
 
+    fn shared_of(&self, flow: &Flow<D>) -> &Shared {
+        if flow.is_v6() {
+            self.shares.get(flow.shared())
+        } else {
+            &Shared::NONE
+        }
+    }
+
+    /// Gives back the slot of a flow that has ended and was reported.
+    fn give_back(&mut self, slot: u32) {
+        let flow = &self.flows[slot as usize];
+        if flow.is_v6() {
+            self.shares.leave(&self.hasher, flow.shared());
+        }
+        self.deadlines.give_back(slot);
+    }
+
     fn flow(&self, slot: u32) -> FlowRef<'_, D> {
         let at = slot as usize;
         let cold = &self.cold[at];
         FlowRef {
             flow: &self.flows[at],
-            wide: &self.wide[at],
+            shared: self.shared_of(&self.flows[at]),
             cold,
             timeouts: self.timeouts.get(cold.timeouts),
         }
@@ -481,7 +519,7 @@ impl<D: Copy> Table<D> {
     pub fn remove(&mut self, id: FlowId, reason: EndReason) -> Option<D> {
         let data = *self.get(id)?.data();
         self.end(id.slot, reason);
-        self.deadlines.give_back(id.slot);
+        self.give_back(id.slot);
         Some(data)
     }
 
@@ -519,15 +557,70 @@ fn clamp(capacity: usize) -> u32 {
 mod tests {
     use super::*;
 
+    /// With as much data as fits into two cache lines.
+    type Usual = Table<[u32; 8]>;
+
     #[test]
     fn a_flow_takes_at_most_160_octets_all_told() {
-        // With as much data as fits into two cache lines.
-        type Usual = Table<[u32; 8]>;
         for flows in [1_000_000, 10_000_000] {
-            let (v4, v6) = (Usual::octets(flows, false), Usual::octets(flows, true));
-            assert!(v4 <= flows * 160, "{}", v4 / flows);
-            assert!(v6 <= flows * 224, "{}", v6 / flows);
+            let (all, apart) = (Usual::octets(flows, false), Usual::octets(flows, true));
+            assert!(all <= flows * 160, "{}", all / flows);
+            assert!(apart <= flows * 224, "{}", apart / flows);
         }
         assert!(Usual::octets(10_000_000, false) <= 2 << 30);
+    }
+
+    /// An IPv6 flow of client `n`, by one of 64 ways.
+    fn v6_flow(n: u32) -> (Tuple, Tuple) {
+        let (client, way) = ([1, u64::from(n >> 12)], u64::from(n % 64));
+        let (ports, proto) = (n, net::IpProto::TCP);
+        let original = Tuple::V6 {
+            addrs: [client[0], client[1], 2, way],
+            ports,
+            proto,
+        };
+        let reply = Tuple::V6 {
+            addrs: [3, way, 4, 4],
+            ports,
+            proto,
+        };
+        (original, reply)
+    }
+
+    #[test]
+    fn ipv6_flows_share_what_is_not_the_clients_and_cost_no_more_than_ipv4_flows() {
+        let flows = 50_000_u32;
+        let mut table = Usual::new(TableConfig {
+            capacity: flows as usize,
+            seed: 1,
+            hugetlb: false,
+        });
+        let now = Timestamp::ZERO;
+        for n in 0..flows {
+            let (original, reply) = v6_flow(n);
+            let (original, reply) = (table.hashed(original), table.hashed(reply));
+            let entered = table.enter(original, reply, &Timeouts::tcp(), [n; 8], now);
+            assert!(entered.is_ok(), "{n}");
+        }
+        assert_eq!(table.address_sets(), 64);
+        for n in 0..flows {
+            let (original, reply) = v6_flow(n);
+            for (tuple, direction) in [(original, Direction::Original), (reply, Direction::Reply)] {
+                let key = FlowKey::from(tuple);
+                let (id, found) = table.lookup(&key).unwrap();
+                assert_eq!((found, table.get(id).unwrap().data()[0]), (direction, n));
+                assert_eq!(table.get(id).unwrap().key(direction), key);
+            }
+        }
+        // All told, half of them IPv4: the 64 sets are 4 KiB.
+        let all = Usual::octets(10_000_000, false) + 64 * size_of::<Shared>();
+        assert!(all <= 160 * 10_000_000);
+        let mut ended = 0;
+        table.expire(
+            now + std::time::Duration::from_hours(1),
+            1 << 20,
+            &mut |_, _| ended += 1,
+        );
+        assert_eq!((ended, table.address_sets()), (flows, 0));
     }
 }

@@ -53,7 +53,7 @@ impl FlowTable for Ours {
         }
         let mut probes = [Probe::NONE; BATCH];
         for (probe, hash) in probes.iter_mut().zip(&hashes[..keys.len()]) {
-            *probe = self.table.probe(*hash, false);
+            *probe = self.table.probe(*hash);
         }
         let mut found = 0;
         for (at, key) in keys.iter().enumerate() {

@@ -29,10 +29,9 @@ impl<D: Copy> Table<D> {
         ended: &mut impl FnMut(FlowRef<'_, D>, EndReason),
     ) -> usize {
         let mut count = 0;
-        while let Some(slot) = self.ended.pop_front() {
-            let flow = self.flow(slot);
-            ended(flow, flow.ended.unwrap_or(EndReason::Evicted));
-            self.deadlines.give_back(slot);
+        while let Some((slot, reason)) = self.ended.pop_front() {
+            ended(self.flow(slot), reason);
+            self.give_back(slot);
             count += 1;
         }
         self.deadlines.follow(now);
@@ -89,7 +88,7 @@ impl<D: Copy> Table<D> {
         for (slot, reason, hashes) in due.into_iter().take(count) {
             self.end_hashed(slot, reason, hashes);
             ended(self.flow(slot), reason);
-            self.deadlines.give_back(slot);
+            self.give_back(slot);
         }
         count
     }
@@ -118,7 +117,7 @@ impl<D: Copy> Table<D> {
             };
             if let Some(reason) = self.due(slot, now) {
                 self.end(slot, reason);
-                self.ended.push_back(slot);
+                self.ended.push_back((slot, reason));
                 return true;
             }
         }
@@ -132,15 +131,16 @@ impl<D: Copy> Table<D> {
             return false;
         };
         self.end(slot, EndReason::Evicted);
-        self.ended.push_back(slot);
+        self.ended.push_back((slot, EndReason::Evicted));
         true
     }
 
     /// The hashes of both tuples of a flow.
     fn hashes(&self, slot: u32) -> [u64; 2] {
-        let (flow, wide) = (&self.flows[slot as usize], &self.wide[slot as usize]);
+        let flow = &self.flows[slot as usize];
+        let shared = self.shared_of(flow);
         [Direction::Original, Direction::Reply]
-            .map(|direction| self.hasher.tuple(&flow.tuple(direction, wide)))
+            .map(|direction| self.hasher.tuple(&flow.tuple(direction, shared)))
     }
 
     /// Takes a flow out of everything; its slot is not free yet.
@@ -157,8 +157,7 @@ impl<D: Copy> Table<D> {
             debug_assert!(there, "both tuples of a flow are in the index");
         }
         let flow = &mut self.flows[slot as usize];
-        flow.generation = flow.generation.wrapping_add(1);
-        flow.ended = Some(reason);
+        flow.end();
         self.stats.states[flow.state() as usize] -= 1;
         self.deadlines.clear(slot);
         self.stats.ended[reason as usize] += 1;

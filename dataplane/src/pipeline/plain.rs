@@ -180,7 +180,7 @@ impl State {
     #[inline(never)]
     pub(super) fn probe(&self, looks: &mut [Option<Look>]) {
         for look in looks.iter_mut().flatten() {
-            look.probe = self.flows.probe(look.hash, look.plain.is_v6());
+            look.probe = self.flows.probe(look.hash);
         }
     }
 
