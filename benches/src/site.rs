@@ -227,6 +227,7 @@ impl Site {
             seed: 7,
             hugetlb: self.layout.hugetlb,
             straight_way: true,
+            icmp_errors_per_second: dataplane::pipeline::ICMP_ERRORS_PER_SECOND,
         })
     }
 

@@ -100,6 +100,8 @@ pub struct WorkerCounters {
     pub handoffs_in_packets: Counter,
     /// Frames sent by the control thread through this worker (ARP, NDP).
     pub originated_packets: Counter,
+    /// ICMP errors of our own that were not sent because there had been too many.
+    pub icmp_limited_total: Counter,
     /// Flows in the table now.
     pub flows: Counter,
     /// Flows opened.
@@ -133,6 +135,7 @@ impl WorkerCounters {
             handoffs_out_packets: Counter::default(),
             handoffs_in_packets: Counter::default(),
             originated_packets: Counter::default(),
+            icmp_limited_total: Counter::default(),
             flows: Counter::default(),
             flows_opened_total: Counter::default(),
             flows_ended_total: Counter::default(),

@@ -40,6 +40,8 @@ pub struct RigConfig {
     pub nic: Nic,
     /// See [`PipelineConfig::straight_way`].
     pub straight_way: bool,
+    /// See [`PipelineConfig::icmp_errors_per_second`].
+    pub icmp_errors_per_second: u32,
 }
 
 /// How a port spreads the frames it receives over its queues, one for each worker.
@@ -69,6 +71,7 @@ impl Default for RigConfig {
             workers: 1,
             nic: Nic::Tuple,
             straight_way: true,
+            icmp_errors_per_second: crate::pipeline::ICMP_ERRORS_PER_SECOND,
         }
     }
 }
@@ -146,6 +149,7 @@ impl Rig {
                     seed: config.seed.wrapping_add(u64::from(number)),
                     hugetlb: false,
                     straight_way: config.straight_way,
+                    icmp_errors_per_second: config.icmp_errors_per_second,
                 };
                 let queues = wires
                     .iter()

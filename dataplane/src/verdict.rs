@@ -111,6 +111,13 @@ counted! {
         ResetNoFlow "reset_no_flow" "TCP reset to a segment that is no SYN and has no flow",
         ResetNoListener "reset_no_listener" "TCP reset: allowed on the self IP, but nothing listens there",
         ResetFlowGone "reset_flow_gone" "TCP reset: the flow's virtual server or member is gone",
+        TimeExceeded "time_exceeded" "ICMP error: time to live used up here",
+        PacketTooBig "packet_too_big" "ICMP error: larger than the MTU of the VLAN it would leave by",
+        UnreachableRoute "unreachable_route" "ICMP error: no route to the destination",
+        UnreachableHost "unreachable_host" "ICMP error: the next hop does not answer",
+        UnreachablePort "unreachable_port" "ICMP error: nothing listens on the port, or what did is gone",
+        UnreachableProtocol "unreachable_protocol" "ICMP error: nothing here speaks the protocol",
+        UnknownOption "unknown_option" "ICMPv6 error: an option that must be understood is not",
     }
 }
 

@@ -15,7 +15,7 @@ use crate::packet::{Packet, RxChecksum};
 use crate::tag::{Encap, TPID_8021AD, TPID_8021Q};
 
 /// The most IPv6 extension headers followed; more is an attack or a mistake (RFC 7045 section 2.1).
-const MAX_EXTENSION_HEADERS: usize = 8;
+pub(crate) const MAX_EXTENSION_HEADERS: usize = 8;
 
 /// Why a frame is not well formed. Each is one drop reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
@@ -427,6 +427,6 @@ const fn fragment_kind(offset: u16, more: bool) -> Fragment {
 }
 
 /// Hop-by-hop, routing, fragment, authentication, destination options, mobility, HIP, shim6.
-const fn is_extension(next: u8) -> bool {
+pub(crate) const fn is_extension(next: u8) -> bool {
     matches!(next, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140)
 }

@@ -12,7 +12,8 @@
 //! - [`flow`]: the [`FlowKey`] of a packet;
 //! - [`mod@tuple`]: a [`Tuple`], the same as words in wire order, for the flow table;
 //! - [`rewrite`]: setting addresses and ports in place while the checksums stay right;
-//! - [`emit`]: frames written from nothing (ARP, NDP, ICMP, TCP, UDP).
+//! - [`emit`]: frames written from nothing (ARP, NDP, ICMP, TCP, UDP);
+//! - [`icmp`]: errors of our own, made in place, and the quoted packets of other stations' errors.
 //!
 //! It does not know who owns a buffer, what time it is, or what the configuration says.
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod checksum;
 pub mod emit;
 pub mod flow;
 pub mod header;
+pub mod icmp;
 pub mod layers;
 pub mod packet;
 pub mod plain;

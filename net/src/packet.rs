@@ -157,6 +157,20 @@ impl<'a> Packet<'a> {
         self.end = self.end.min(self.start.saturating_add(end));
     }
 
+    /// Puts `octets` in front of what begins at `at`, in place of what was there: the packet begins with
+    /// them now.
+    ///
+    /// # Errors
+    /// There is no room for them in front; the packet is as it was.
+    pub fn put_before(&mut self, at: usize, octets: &[u8]) -> Result<(), NoRoom> {
+        let end = (self.start + at).min(self.end);
+        let start = end.checked_sub(octets.len()).ok_or(NoRoom)?;
+        let room = self.buf.get_mut(start..end).ok_or(NoRoom)?;
+        room.copy_from_slice(octets);
+        self.start = start;
+        Ok(())
+    }
+
     /// Replaces all before the network header, which begins at `l3`, by `header` with the destination
     /// `dst`. Returns the new offset of the network header.
     #[inline(always)]

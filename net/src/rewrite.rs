@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::checksum::{Sum, fold_small};
 use crate::flow::{Addr, FlowKey, IpProto};
-use crate::header::{Ipv4, Ipv6, Tcp, Udp, view_mut};
+use crate::header::{Icmp, Ipv4, Ipv6, Tcp, Udp, view_mut};
 use crate::layers::{Fragment, Layers, Network};
 use crate::packet::Packet;
 
@@ -42,11 +42,18 @@ impl Deltas {
             }
             Sum::ZERO.add(k.src.octets()).add(k.dst.octets())
         };
+        let identifier = |k: &FlowKey| Sum::ZERO.add_u16(k.sport().0);
         let ports = |k: &FlowKey| Sum::ZERO.add_u16(k.sport().0).add_u16(k.dport().0);
         let addr = addrs(to).minus(addrs(from));
+        let l4 = match to.proto {
+            // One identifier stands for both ports, and ICMP has no pseudo-header (RFC 792).
+            IpProto::ICMP => identifier(to).minus(identifier(from)),
+            IpProto::ICMPV6 => addr.plus(identifier(to).minus(identifier(from))),
+            _ => addr.plus(ports(to).minus(ports(from))),
+        };
         Self {
             addr: addr.fold(),
-            l4: addr.plus(ports(to).minus(ports(from))).fold(),
+            l4: l4.fold(),
         }
     }
 
@@ -55,6 +62,12 @@ impl Deltas {
     #[inline]
     pub(crate) const fn adjust_ip(self, checksum: u16) -> u16 {
         !fold_small(!checksum as u32 + self.addr as u32 + !0x0100_u16 as u32)
+    }
+
+    /// The header checksum of an IPv4 packet that had `checksum`, after the rewrite of its addresses alone.
+    #[inline]
+    pub(crate) const fn adjust_addresses(self, checksum: u16) -> u16 {
+        !fold_small(!checksum as u32 + self.addr as u32)
     }
 
     /// A checksum over a pseudo-header, after the rewrite.
@@ -112,7 +125,14 @@ impl Rewrite {
     pub fn apply(&self, packet: &mut Packet<'_>, layers: &Layers) -> Result<(), RewriteError> {
         let to = &self.to;
         // All that can be refused is, before the first octet changes.
-        if layers.key.proto != to.proto || !matches!(to.proto, IpProto::TCP | IpProto::UDP) {
+        let rewritable = match to.proto {
+            IpProto::TCP | IpProto::UDP => true,
+            // Echoes have an identifier.
+            IpProto::ICMP => matches!(layers.icmp_type, 0 | 8) && to.src.is_v4(),
+            IpProto::ICMPV6 => matches!(layers.icmp_type, 128 | 129) && !to.src.is_v4(),
+            _ => false,
+        };
+        if layers.key.proto != to.proto || !rewritable {
             return Err(RewriteError::Mismatch);
         }
         if layers.fragment == Fragment::Later {
@@ -155,7 +175,40 @@ impl Rewrite {
                     udp.checksum = if sum == 0 { 0xffff } else { sum }.into();
                 }
             }
+            IpProto::ICMP | IpProto::ICMPV6 => {
+                let icmp: &mut Icmp = view_mut(frame, layers.l4).ok_or(RewriteError::Mismatch)?;
+                icmp.ident = to.sport().0.into();
+                icmp.checksum = self.deltas.adjust_transport(icmp.checksum.get()).into();
+            }
             _ => return Err(RewriteError::Mismatch),
+        }
+        Ok(())
+    }
+
+    /// Takes back what [`apply`](Self::apply) did to a packet that `layers` describe as it was before: for
+    /// what is then said about it to its sender. Where nothing had been done, nothing is taken back.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn undo(&self, packet: &mut Packet<'_>, layers: &Layers) -> Result<(), RewriteError> {
+        let ttl_at = if layers.network == Network::Ipv4 {
+            8
+        } else {
+            7
+        };
+        if packet.data().get(layers.l3 + ttl_at) == Some(&layers.ttl) {
+            return Ok(());
+        }
+        Self::with_deltas(layers.key, self.deltas.inverted()).apply(packet, layers)?;
+        let frame = packet.data_mut();
+        if let Some(ttl) = frame.get_mut(layers.l3 + ttl_at) {
+            *ttl = layers.ttl;
+        }
+        if layers.network == Network::Ipv4
+            && let Some(ip) = view_mut::<Ipv4>(frame, layers.l3)
+        {
+            let two_hops = Sum::ZERO.add_u16(0x0200);
+            ip.checksum = crate::checksum::adjust(ip.checksum.get(), two_hops).into();
         }
         Ok(())
     }

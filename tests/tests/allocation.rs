@@ -199,6 +199,7 @@ impl Bench {
             seed: 1,
             hugetlb: false,
             straight_way: true,
+            icmp_errors_per_second: dataplane::pipeline::ICMP_ERRORS_PER_SECOND,
         };
         let ports = [Ring::new(), Ring::new()];
         let worker = Worker::new(&pipeline, ports.to_vec(), shared);

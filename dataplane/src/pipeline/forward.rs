@@ -37,7 +37,7 @@ impl State {
     ) -> Verdict {
         // A packet that may not be forwarded must not change the state either.
         if layers.ttl <= 1 {
-            return Verdict::Drop(DropReason::TtlExceeded);
+            return self.out_of_hops(tables, arrival, packet, layers);
         }
         let Some(flow) = self.flows.get(id) else {
             return Verdict::Drop(DropReason::FlowGone);
@@ -50,7 +50,7 @@ impl State {
                     if layers.key.proto == IpProto::TCP {
                         return self.reset(tables, arrival, packet, layers, Answer::ResetFlowGone);
                     }
-                    return Verdict::Drop(DropReason::FlowGone);
+                    return self.refuse(tables, arrival, packet, layers, DropReason::FlowGone);
                 }
                 Fate::Forget => {
                     self.end_flow(tables, id, EndReason::Removed);
@@ -150,7 +150,8 @@ impl State {
             return Verdict::Drop(DropReason::FlowGone);
         };
         let len = packet.len();
-        if let Err(error) = Rewrite::with_deltas(to, deltas).apply(packet, layers) {
+        let rewrite = Rewrite::with_deltas(to, deltas);
+        if let Err(error) = rewrite.apply(packet, layers) {
             return Verdict::Drop(match error {
                 RewriteError::TtlExceeded => DropReason::TtlExceeded,
                 RewriteError::Fragment => DropReason::Fragment,
@@ -166,9 +167,11 @@ impl State {
                 Direction::Reply => flow.data_mut().reply = found,
             }
         }
-        if !matches!(verdict, Verdict::Drop(_)) {
-            self.count_service(tables, &data, direction, len);
+        if let Verdict::Drop(reason) = verdict {
+            let sent = (&rewrite, found, step);
+            return self.undelivered(tables, arrival, packet, layers, sent, reason);
         }
+        self.count_service(tables, &data, direction, len);
         verdict
     }
 

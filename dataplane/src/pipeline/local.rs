@@ -142,8 +142,8 @@ impl State {
 
     /// A packet to an address of ours that no virtual server listens on: port lockdown decides
     /// whether its sender learns that nothing is there.
-    pub(super) fn to_self_ip(
-        &self,
+    pub(super) fn for_self_ip(
+        &mut self,
         tables: &Tables,
         arrival: &Arrival<'_>,
         packet: &mut Packet<'_>,
@@ -155,7 +155,7 @@ impl State {
         if layers.key.proto == IpProto::TCP {
             return self.reset(tables, arrival, packet, layers, Answer::ResetNoListener);
         }
-        Verdict::Drop(DropReason::NoListener)
+        self.refuse(tables, arrival, packet, layers, DropReason::NoListener)
     }
 
     /// Answers a TCP segment with a reset; a reset itself is dropped.
@@ -185,7 +185,7 @@ impl State {
 
     /// The port that an answer leaves by: where the question came in, or next to it if this worker does
     /// not send there itself.
-    fn back(&self, tables: &Tables, arrival: &Arrival<'_>) -> PortId {
+    pub(super) fn back(&self, tables: &Tables, arrival: &Arrival<'_>) -> PortId {
         let port = arrival.port;
         let segments = tables.segments(arrival.vlan.index);
         segments.map_or(port, |s| s.back(port, &self.own, &tables.links))

@@ -12,7 +12,9 @@
 //! | `open` | packets without a flow: virtual server, member, translation, new flow |
 //! | `forward` | packets of a flow: state, rewrite, next hop |
 //! | `options` | whether IPv4 options are fit to be passed on |
+//! | `errors` | whether a sender is told by ICMP why its packet was not passed on |
 
+mod errors;
 mod forward;
 mod leg;
 mod local;
@@ -32,6 +34,7 @@ use vlan::Event;
 use vlan::Vlan;
 use vlan::neighbor::Neighbors;
 
+use errors::ErrorLimit;
 use plain::Look;
 
 pub use leg::{FlowData, Leg, NextHop};
@@ -59,7 +62,12 @@ pub struct PipelineConfig {
     /// Whether plain packets of established flows may take the straight way. It leads where the long one
     /// leads; tests that compare the two close it.
     pub straight_way: bool,
+    /// The most ICMP errors of its own that this worker sends in a second; 0 is none.
+    pub icmp_errors_per_second: u32,
 }
+
+/// ICMP errors of its own that a worker sends in a second, at most, unless told otherwise.
+pub const ICMP_ERRORS_PER_SECOND: u32 = 1000;
 
 /// One worker's pipeline: the tables it reads and the state it owns.
 pub struct Pipeline {
@@ -80,6 +88,7 @@ struct State {
     counters: Arc<WorkerCounters>,
     events: Arc<ArrayQueue<Event>>,
     random: Random,
+    errors: ErrorLimit,
     steering: Arc<Steering>,
     /// The way to each member as it was found last, by its id; begun anew with each configuration.
     legs: Vec<Leg>,
@@ -126,6 +135,7 @@ impl Pipeline {
                 counters,
                 events,
                 random: Random::new(config.seed ^ 0x9e37_79b9_7f4a_7c15),
+                errors: ErrorLimit::new(config.icmp_errors_per_second, config.seed),
                 steering: Arc::new(Steering::alone()),
                 legs,
                 asked: Asked::NOBODY,

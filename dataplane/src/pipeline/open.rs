@@ -9,7 +9,7 @@ use net::{Addr, Deltas, FlowKey, IpProto, L4Port, Layers, Packet, Tuple, VlanInd
 use vlan::Owner;
 use vlan::neighbor::Resolution;
 
-use super::{Arrival, FlowData, Leg, NextHop, State, service_counters};
+use super::{Arrival, FlowData, Leg, NextHop, State, options, service_counters};
 use crate::steer::Question;
 use crate::tables::{MemberWay, Tables};
 use crate::verdict::{Answer, DropReason, FlowStep, Verdict};
@@ -30,6 +30,11 @@ impl State {
             return Verdict::Drop(reason);
         }
         let owner = tables.owned.get(arrival.vlan.index, &key.dst);
+        if owner.is_some()
+            && let Some(unknown) = options::unknown(packet, layers)
+        {
+            return self.unknown_option(tables, arrival, packet, layers, unknown);
+        }
         let is_echo = matches!(
             (key.proto, layers.icmp_type),
             (IpProto::ICMP, 8) | (IpProto::ICMPV6, 128)
@@ -50,7 +55,7 @@ impl State {
         }
         match (owner, key.proto) {
             (_, IpProto::ICMP | IpProto::ICMPV6) => Verdict::Drop(DropReason::IcmpIgnored),
-            (Some(Owner::SelfIp), _) => self.to_self_ip(tables, arrival, packet, layers),
+            (Some(Owner::SelfIp), _) => self.for_self_ip(tables, arrival, packet, layers),
             _ => Verdict::Drop(DropReason::NoVirtualServer),
         }
     }
@@ -179,7 +184,7 @@ impl State {
             return self.reset(tables, arrival, packet, layers, Answer::ResetNoFlow);
         }
         if layers.ttl <= 1 {
-            return Verdict::Drop(DropReason::TtlExceeded);
+            return self.out_of_hops(tables, arrival, packet, layers);
         }
         match self.open(tables, arrival, packet, layers, virtual_server) {
             Ok(verdict) => verdict,
@@ -271,7 +276,7 @@ impl State {
         self.counters.flows.set(self.flows.len() as u64);
         let verdict = self.translate(tables, arrival, packet, layers, id, FlowStep::Opened);
         // What could not be sent on has opened nothing: the next attempt chooses anew.
-        if matches!(verdict, Verdict::Drop(_)) {
+        if matches!(verdict, Verdict::Drop(_) | Verdict::Reply(..)) {
             self.end_flow(tables, id, EndReason::Removed);
         }
         Ok(verdict)

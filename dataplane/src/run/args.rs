@@ -114,6 +114,13 @@ pub struct RunArgs {
         value_parser = flow_capacity)]
     pub flow_capacity: u32,
 
+    /// ICMP errors that each worker sends of its own, at most, a second: a tenth of it to one
+    /// neighbourhood of addresses (IPv4 /24, IPv6 /64); 0 is none
+    #[arg(long, env = "TMM_ICMP_ERRORS_PER_SECOND", value_name = "N",
+        default_value_t = crate::pipeline::ICMP_ERRORS_PER_SECOND,
+        value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub icmp_errors_per_second: u32,
+
     /// Frames each queue of a port holds
     #[arg(long, env = "TMM_DESCRIPTORS", value_name = "N", default_value_t = 1024,
         value_parser = clap::value_parser!(u16).range(64..=8192))]

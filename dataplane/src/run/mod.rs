@@ -377,6 +377,7 @@ fn members(
                 seed: seed.wrapping_add(u64::from(number)),
                 hugetlb: plan.tables_huge,
                 straight_way: true,
+                icmp_errors_per_second: args.icmp_errors_per_second,
             };
             let counters = Arc::clone(&shared.counters);
             let worker = near.make(number, || Worker::new(&pipeline, queues, shared.clone()))?;

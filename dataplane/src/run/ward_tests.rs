@@ -88,6 +88,7 @@ fn a_port_under_traffic_is_let_go_restarted_and_taken_up_with_every_buffer_in_it
                     seed: 1,
                     hugetlb: false,
                     straight_way: true,
+                    icmp_errors_per_second: crate::pipeline::ICMP_ERRORS_PER_SECOND,
                 };
                 let mut worker = Worker::new(&pipeline, vec![queues], shared.clone());
                 while !stop.load(Ordering::Relaxed) {

@@ -183,12 +183,77 @@ fn icmp(v4: bool, src: IpAddr, dst: IpAddr, segment: &[u8]) -> Option<String> {
             segment.get(8)?,
             v6(12)?
         )),
+        (true, 3 | 11 | 12) | (false, 1..=4) => error(v4, src, dst, segment),
         _ => Some(format!(
             "icmp {src}>{dst} type={kind} code={}{}",
             segment.get(1)?,
             payload(segment.get(8..)?)
         )),
     }
+}
+
+/// An ICMP error with the packet it quotes, which is read only if it is octet by octet what was read in it.
+fn error(v4: bool, src: IpAddr, dst: IpAddr, segment: &[u8]) -> Option<String> {
+    let (kind, code) = (*segment.first()?, *segment.get(1)?);
+    let mut text = format!("icmp {src}>{dst} type={kind} code={code}");
+    let mut rest = long(segment, 4)?;
+    let words_shift = if v4 { 16 } else { 24 };
+    let words = (rest >> words_shift) & 0xff;
+    let has_words = matches!((v4, kind), (true, 3 | 11) | (false, 1 | 3));
+    if has_words && words != 0 {
+        text.push_str(&format!(" words={words}"));
+        rest &= !(0xff << words_shift);
+    }
+    match (v4, kind, code) {
+        (true, 3, 4) | (false, 2, _) => text.push_str(&format!(" mtu={rest}")),
+        (true, 12, _) => text.push_str(&format!(" pointer={}", rest >> 24)),
+        (false, 4, _) => text.push_str(&format!(" pointer={rest}")),
+        _ if rest != 0 => text.push_str(&format!(" id={} seq={}", rest >> 16, rest & 0xffff)),
+        _ => {}
+    }
+    let body = segment.get(8..)?;
+    let quoted = quoted(v4, body).filter(|quoted| {
+        let words: Vec<&str> = quoted.split_whitespace().collect();
+        super::wire::quoted(&words, MacAddr::ZERO).is_ok_and(|again| again == body)
+    });
+    Some(match quoted {
+        Some(quoted) => format!("{text} quotes {quoted}"),
+        None => text + &payload(body),
+    })
+}
+
+/// A quoted packet: what is cut off of it is taken to go on as the pattern does.
+fn quoted(v4: bool, body: &[u8]) -> Option<String> {
+    let stated = usize::from(word(body, if v4 { 2 } else { 4 })?) + if v4 { 0 } else { 40 };
+    let cut = stated.checked_sub(body.len())?;
+    let header = if v4 {
+        usize::from(body.first()? & 0x0f) * 4
+    } else {
+        40
+    };
+    let proto = *body.get(if v4 { 9 } else { 6 })?;
+    let transport = match proto {
+        6 => 20,
+        17 | 1 | 58 => 8,
+        132 => 12,
+        _ => 0,
+    };
+    let mut whole = body.to_vec();
+    let shown = body.len().min(header + transport);
+    // Fields of a header that is cut off are those that a frame has if nothing is said of it.
+    if shown < header + transport && proto == 6 {
+        let rest = [0, 0, 0, 0, 0x50, 0x10, 3, 232, 0, 0, 0, 0];
+        whole.extend(rest.get((shown - header).checked_sub(8)?..)?);
+    }
+    let behind = whole.len().saturating_sub(header + transport);
+    let rest = super::pattern(stated.saturating_sub(header + transport));
+    whole.extend(rest.get(behind..)?);
+    let text = if v4 { ipv4(&whole) } else { ipv6(&whole) }?;
+    Some(if cut == 0 {
+        text
+    } else {
+        format!("{text} cut={cut}")
+    })
 }
 
 /// `len=` for octets of the pattern, `data=` for others.

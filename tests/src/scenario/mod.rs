@@ -17,6 +17,7 @@
 //! |---|---|
 //! | `rig flows=4 replica=1 ports=3 stripe=1024-1025 seed=2` | how tmm is started; before all others |
 //! | `rig straight=no` | every packet goes the long way |
+//! | `rig icmp=1` | ICMP errors of our own a second, at most |
 //! | `rig workers=4 nic=turns` | several workers, and how ports spread frames over them: `tuple`, `source`, `destination`, `turns`, `one-queue` |
 //! | `use FILE` | plays the commands of `FILE.scn` beside this one, unseen |
 //! | `apply OBJECT`, `delete OBJECT` | see [`objects`](object); taken with the next frame or wait |
@@ -33,7 +34,12 @@
 //! | `flows`, `neighbors`, `segments`, `states`, `health` | shows the flow table, the neighbours, which ports are in one segment, how far objects have come, what probes are told |
 //!
 //! Frames have one notation in both directions: port, tags (`-` none, `100`, `s300.100` in a service
-//! tag, `~100` taken out by the device), stations, packet.
+//! tag, `~100` taken out by the device), stations, packet. What an ICMP error quotes is a packet, too, the last
+//! `cut=` octets of which may be missing:
+//!
+//! ```text
+//! > 1.2 200 gw>tmm2 icmp 10.0.0.1>192.0.2.7 type=3 code=4 mtu=1400 quotes tcp 192.0.2.7:40000>198.51.100.11:80 . ack=1 len=1400
+//! ```
 #![allow(
     clippy::indexing_slicing,
     clippy::format_push_string,

@@ -233,6 +233,7 @@ impl<'a> Stage<'a> {
                 "replica" => self.config.replica = usize::from(number),
                 "ports" => self.config.ports = u8::try_from(number).map_err(|_| wrong())?,
                 "seed" => self.config.seed = u64::from(number),
+                "icmp" => self.config.icmp_errors_per_second = u32::from(number),
                 "mtu" => self.config.default_mtu = number,
                 _ => return Err(wrong()),
             }

@@ -69,7 +69,12 @@ pub fn frame(line: &str) -> Result<(PortId, MemoryFrame)> {
     let (source, destination) = macs.split_once('>').ok_or("SOURCE>DESTINATION")?;
     let (source, destination) = (station(source)?, station(destination)?);
     let (ethertype, mut l3) = network(kind, rest, source)?;
-    let options = Options::split(rest);
+    // What follows is about the quoted packet.
+    let quotes = rest.iter().position(|word| *word == "quotes");
+    let options = Options::split(&rest[..quotes.unwrap_or(rest.len())]);
+    if let Some(header) = options.text("ext") {
+        extend(&mut l3, header)?;
+    }
     if let Some(fragment) = options.text("frag") {
         make_fragment(&mut l3, fragment)?;
     }
@@ -120,6 +125,10 @@ fn tagged(tags: &str, src: MacAddr, dst: MacAddr, kind: u16, l3: &[u8]) -> Resul
 }
 
 fn network(kind: &str, words: &[&str], source: MacAddr) -> Result<(u16, Vec<u8>)> {
+    let (words, quoted) = match words.iter().position(|word| *word == "quotes") {
+        Some(at) => (&words[..at], Some(quoted(&words[at + 1..], source)?)),
+        None => (words, None),
+    };
     let options = Options::split(words);
     let first = *words.first().unwrap_or(&"");
     let l3 = match kind {
@@ -144,7 +153,7 @@ fn network(kind: &str, words: &[&str], source: MacAddr) -> Result<(u16, Vec<u8>)
             segment.extend([0; 8]);
             emit::ip(&key, emit::DEFAULT_TTL, &segment)
         }
-        "echo" | "echo-reply" | "icmp" => icmp(kind, first, &options)?,
+        "echo" | "echo-reply" | "icmp" => icmp(kind, first, &options, quoted)?,
         "ns" | "na" => neighbor_discovery(kind, words, &options, source)?,
         "arp" => return Ok((0x0806, arp(words, source)?)),
         "proto" => {
@@ -174,7 +183,35 @@ fn spoil(mut l3: Vec<u8>, options: &Options<'_>) -> Vec<u8> {
     l3
 }
 
-fn icmp(kind: &str, first: &str, options: &Options<'_>) -> Result<Vec<u8>> {
+/// The packet that an ICMP error quotes.
+///
+/// Errors: what cannot be read.
+pub fn quoted(words: &[&str], source: MacAddr) -> Result<Vec<u8>> {
+    let [kind, rest @ ..] = words else {
+        return Err("quotes KIND …".to_owned());
+    };
+    let (_, mut l3) = network(kind, rest, source)?;
+    let options = Options::split(rest);
+    if let Some(fragment) = options.text("frag") {
+        make_fragment(&mut l3, fragment)?;
+    }
+    if let Some(ttl) = options.number("ttl")? {
+        set_ttl(&mut l3, ttl);
+    }
+    if options.has("badipsum") {
+        l3[10] ^= 0x55;
+    }
+    let cut: usize = options.or("cut", 0)?;
+    l3.truncate(l3.len().saturating_sub(cut));
+    Ok(l3)
+}
+
+fn icmp(
+    kind: &str,
+    first: &str,
+    options: &Options<'_>,
+    quoted: Option<Vec<u8>>,
+) -> Result<Vec<u8>> {
     let (src, dst) = addresses(first)?;
     let v4 = src.is_v4();
     let proto = if v4 { IpProto::ICMP } else { IpProto::ICMPV6 };
@@ -200,9 +237,20 @@ fn icmp(kind: &str, first: &str, options: &Options<'_>) -> Result<Vec<u8>> {
     let mut rest = [0; 4];
     rest[..2].copy_from_slice(&id.to_be_bytes());
     rest[2..].copy_from_slice(&seq.to_be_bytes());
+    // The names that these four octets have in errors.
+    if let Some(mtu) = options.number::<u32>("mtu")? {
+        rest = mtu.to_be_bytes();
+    }
+    if let Some(pointer) = options.number::<u32>("pointer")? {
+        rest = if v4 { pointer << 24 } else { pointer }.to_be_bytes();
+    }
+    if let Some(words) = options.number("words")? {
+        rest[usize::from(v4)] = words;
+    }
     let key = FlowKey::new(src, dst, L4Port(0), L4Port(0), proto);
     let ttl = options.or("ttl", emit::DEFAULT_TTL)?;
-    let body = options.payload()?;
+    let mut body = quoted.unwrap_or_default();
+    body.extend(options.payload()?);
     let code = options.or("code", 0)?;
     let mut l3 = emit::icmp(&key, ttl, kind, code, rest, &body);
     if options.has("badsum") {
@@ -304,6 +352,21 @@ fn set_ttl(l3: &mut [u8], ttl: u8) {
     } else {
         l3[7] = ttl;
     }
+}
+
+/// Puts an IPv6 extension header behind the IPv6 header: `0:1e0400000000`, its kind and what follows its length.
+fn extend(l3: &mut Vec<u8>, header: &str) -> Result<()> {
+    let (kind, rest) = header.split_once(':').ok_or("ext=KIND:HEX")?;
+    let (kind, rest): (u8, _) = (kind.parse().map_err(|_| "ext=KIND:HEX")?, octets(rest)?);
+    if l3[0] >> 4 != 6 || (rest.len() + 2) % 8 != 0 {
+        return Err("an extension header is of eight octets or a multiple, over IPv6".to_owned());
+    }
+    let len = u8::try_from((rest.len() + 2) / 8 - 1).map_err(|_| "too long")?;
+    let next = std::mem::replace(&mut l3[6], kind);
+    l3.splice(40..40, [vec![next, len], rest].concat());
+    let len = u16::try_from(l3.len() - 40).map_err(|_| "too long")?;
+    l3[4..6].copy_from_slice(&len.to_be_bytes());
+    Ok(())
 }
 
 fn mend_ipv4(l3: &mut [u8]) {

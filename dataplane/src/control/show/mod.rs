@@ -375,6 +375,7 @@ impl Control {
                 "heldPackets": c.held_packets.get(),
                 "originatedPackets": c.originated_packets.get(),
                 "eventsLost": c.events_lost_total.get(),
+                "icmpLimited": c.icmp_limited_total.get(),
             });
             rows.push(row);
         }
@@ -541,6 +542,7 @@ const WORKER_COUNTERS: &[Named] = &[
     ("flows_ended_total", |c| &c.flows_ended_total),
     ("flows_evicted_total", |c| &c.flows_evicted_total),
     ("events_lost_total", |c| &c.events_lost_total),
+    ("icmp_limited_total", |c| &c.icmp_limited_total),
 ];
 
 fn service_row(totals: ServiceTotals) -> Row {
