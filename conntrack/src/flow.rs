@@ -290,6 +290,12 @@ impl<D: Copy> Flow<D> {
         plain
     }
 
+    /// Whether a TCP segment that began at `seq` can have been sent in `direction` and not been acknowledged
+    /// yet; see RFC 5927 section 4.1.
+    pub const fn may_have_sent(&self, direction: Direction, seq: u32) -> bool {
+        self.tcp.may_have_sent(direction, seq)
+    }
+
     /// Something in the second cache line, to be asked for ahead of time.
     #[inline]
     pub(crate) const fn second_line(&self) -> &Timestamp {

@@ -175,6 +175,16 @@ impl Connection {
         }
     }
 
+    /// Whether a segment that began at `seq` can be one that was sent in `direction` and is not acknowledged
+    /// yet: what an ICMP error can be about (RFC 5927 section 4.1). A keepalive begins an octet early.
+    pub(crate) const fn may_have_sent(&self, direction: Direction, seq: u32) -> bool {
+        let sender = match direction {
+            Direction::Original => &self.original,
+            Direction::Reply => &self.reply,
+        };
+        sender.in_flight(seq) || sender.in_flight(seq.wrapping_add(1))
+    }
+
     /// Takes note of a segment of an established connection that only moves data or acknowledges it,
     /// as nearly all do; whether it was one. If not, nothing has changed, and
     /// [`observe`](Self::observe) is to be asked.

@@ -59,6 +59,8 @@ counted! {
         Fragment "fragment" "IP fragment; fragments are not translated yet",
         Multicast "multicast" "destination is a multicast or broadcast group",
         IcmpIgnored "icmp_ignored" "ICMP other than an echo request to an owned address",
+        IcmpUnmatched "icmp_unmatched" "ICMP error about a packet of no known flow",
+        IcmpInvalid "icmp_invalid" "ICMP error about what its flow cannot have sent, or with a malformed quotation",
         NoVirtualServer "no_virtual_server" "no virtual server listens on this destination",
         PortLockdown "port_lockdown" "self IP does not allow this service",
         NoListener "no_listener" "allowed on the self IP, but nothing listens there",
@@ -127,6 +129,7 @@ counted! {
         Opened "opened" "opened a new flow",
         Original "original" "client's side of a known flow",
         Reply "reply" "server's side of a known flow",
+        Related "related" "ICMP error about a packet of a known flow",
     }
 }
 

@@ -106,6 +106,21 @@ pub fn is_error(layers: &Layers) -> bool {
     }
 }
 
+/// Whether a packet is an ICMP error that concerns whoever sent what it quotes: unreachable, too big, time
+/// exceeded, parameter problem. (Source quench is deprecated, RFC 6633; a redirect is for the link alone.)
+#[inline]
+pub fn concerns_a_flow(layers: &Layers) -> bool {
+    match layers.key.proto {
+        IpProto::ICMP if layers.network == Network::Ipv4 => {
+            matches!(layers.icmp_type, 3 | 11 | 12)
+        }
+        IpProto::ICMPV6 if layers.network == Network::Ipv6 => {
+            matches!(layers.icmp_type, 1..=4)
+        }
+        _ => false,
+    }
+}
+
 /// Whether the packet, as it came in, is one that an error may be sent about: not an error itself, not a
 /// later fragment, sent by one station to one station (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
 pub fn may_be_told_of(packet: &Packet<'_>, layers: &Layers) -> bool {

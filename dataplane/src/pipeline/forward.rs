@@ -72,6 +72,21 @@ impl State {
         self.translate(tables, arrival, packet, layers, id, step)
     }
 
+    /// Whether the configuration leaves a flow as it is; if so, its answer is up to date then.
+    pub(super) fn still_stands(&mut self, tables: &Tables, id: FlowId) -> bool {
+        let Some(flow) = self.flows.get(id) else {
+            return false;
+        };
+        if flow.data().stamp == tables.stamp() {
+            return true;
+        }
+        let keep = matches!(fate(tables, flow), Fate::Keep);
+        if keep {
+            self.renew(tables, id);
+        }
+        keep
+    }
+
     /// The answer of a flow that the new configuration leaves as it is; `None` if it does not, and the
     /// long way knows what to do.
     #[cold]
@@ -177,7 +192,7 @@ impl State {
 
     /// Writes the Ethernet header towards `leg`. Gives back the leg with what was found out about
     /// its next hop, for the flow to keep.
-    fn send(
+    pub(super) fn send(
         &mut self,
         tables: &Tables,
         packet: &mut Packet<'_>,

@@ -12,6 +12,7 @@
 //! | `open` | packets without a flow: virtual server, member, translation, new flow |
 //! | `forward` | packets of a flow: state, rewrite, next hop |
 //! | `options` | whether IPv4 options are fit to be passed on |
+//! | `related` | ICMP errors of others about packets of a flow |
 //! | `errors` | whether a sender is told by ICMP why its packet was not passed on |
 
 mod errors;
@@ -21,6 +22,7 @@ mod local;
 mod open;
 mod options;
 mod plain;
+mod related;
 
 use std::sync::Arc;
 
@@ -312,6 +314,9 @@ impl State {
         }
         if !options::sound(packet, layers) {
             return Verdict::Drop(DropReason::BadIpHeader);
+        }
+        if net::icmp::concerns_a_flow(layers) {
+            return self.related(tables, &arrival, packet, layers);
         }
         if let Some((id, direction)) = self.flows.lookup_hashed(hash, &layers.key) {
             return self.forward(tables, &arrival, packet, layers, id, direction);

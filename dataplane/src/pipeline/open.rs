@@ -47,7 +47,7 @@ impl State {
             .lookup(key.proto, &key.dst, key.dport(), arrival.vlan.index)
             // A wildcard does not take what is meant for ourselves, by whichever VLAN it comes.
             .filter(|vs| vs.destination.is_host() || !tables.self_ips.contains(&key.dst));
-        if let Some(worker) = self.elsewhere(tables, arrival, layers, owner, listening) {
+        if let Some(worker) = self.elsewhere(tables, arrival, key, owner, listening) {
             return Verdict::Handoff(worker);
         }
         if let Some(virtual_server) = listening {
@@ -61,15 +61,14 @@ impl State {
     }
 
     /// The worker that has or gets the packet's flow, unless it is this one.
-    fn elsewhere(
+    pub(super) fn elsewhere(
         &self,
         tables: &Tables,
         arrival: &Arrival<'_>,
-        layers: &Layers,
+        key: &FlowKey,
         owner: Option<Owner>,
         listening: Option<&VirtualServer>,
     ) -> Option<u16> {
-        let key = &layers.key;
         if self.steering.workers() == 1 || !matches!(key.proto, IpProto::TCP | IpProto::UDP) {
             return None;
         }

@@ -133,8 +133,13 @@ fn transport(proto: u8, src: IpAddr, dst: IpAddr, segment: &[u8], ttl: u8) -> Op
         ),
         132 => format!("sctp {}{}", ports()?, usual(ttl, 64)),
         1 | 58 => {
-            icmp(proto == 1, src, dst, segment)?
-                + &usual(ttl, if is_nd(proto, segment) { 255 } else { 64 })
+            let text = icmp(proto == 1, src, dst, segment)?;
+            let ttl = usual(ttl, if is_nd(proto, segment) { 255 } else { 64 });
+            // What follows is about the quoted packet.
+            match text.split_once(" quotes ") {
+                Some((error, quoted)) => format!("{error}{ttl} quotes {quoted}"),
+                None => text + &ttl,
+            }
         }
         _ => format!(
             "proto {src}>{dst} proto={proto}{}{}",
