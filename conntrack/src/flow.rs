@@ -296,6 +296,15 @@ impl<D: Copy> Flow<D> {
         self.tcp.may_have_sent(direction, seq)
     }
 
+    /// Counts a packet that says nothing of the flow's state: a later fragment. `end`: for TCP, the sequence
+    /// number behind the data in it, which the other side may acknowledge from now on.
+    pub fn carried(&mut self, direction: Direction, end: Option<u32>, bytes: u32) {
+        if let Some(end) = end.filter(|_| self.proto == IpProto::TCP) {
+            self.tcp.sent_as_far_as(direction, end);
+        }
+        self.traffic[direction as usize].count(bytes);
+    }
+
     /// Something in the second cache line, to be asked for ahead of time.
     #[inline]
     pub(crate) const fn second_line(&self) -> &Timestamp {

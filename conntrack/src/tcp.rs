@@ -206,6 +206,16 @@ impl Connection {
         plain
     }
 
+    /// Takes note that `direction` has sent all before the sequence number `end`, though not in a
+    /// segment that was seen whole.
+    pub(crate) fn sent_as_far_as(&mut self, direction: Direction, end: u32) {
+        let (sender, _) = self.ends(direction);
+        let longest = sender.next.wrapping_add(u32::from(u16::MAX));
+        if !sender.knows(SENT_FIN) && before(sender.next, end) && !before(longest, end) {
+            sender.next = end;
+        }
+    }
+
     /// Takes note of `segment`, which was sent in `direction` when the state was `state`. `renewed` is
     /// the ISN of the last SYN that passed from the client in a live connection, see `RENEWED`: kept
     /// elsewhere, as it is hardly ever needed.

@@ -94,6 +94,12 @@ pub struct WorkerCounters {
     pub consumed_packets: Counter,
     /// Frames put aside until their next hop is known.
     pub held_packets: Counter,
+    /// Fragments put aside until the first of their datagram comes.
+    pub fragments_waited_packets: Counter,
+    /// Packets that left in fragments, being too long for their VLAN.
+    pub cut_packets: Counter,
+    /// The fragments they left in.
+    pub fragments_made_packets: Counter,
     /// Frames handed to the workers that own their flows.
     pub handoffs_out_packets: Counter,
     /// Frames taken over from other workers.
@@ -132,6 +138,9 @@ impl WorkerCounters {
             forwarded: [const { Counter(AtomicU64::new(0)) }; FlowStep::ALL.len()],
             consumed_packets: Counter::default(),
             held_packets: Counter::default(),
+            fragments_waited_packets: Counter::default(),
+            cut_packets: Counter::default(),
+            fragments_made_packets: Counter::default(),
             handoffs_out_packets: Counter::default(),
             handoffs_in_packets: Counter::default(),
             originated_packets: Counter::default(),

@@ -4,13 +4,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use net::fragment::may_cut;
 use net::{PortId, Timestamp};
 use vlan::neighbor::{Neighbors, Resolution};
 
 use crate::egress::Own;
 use crate::port::Frame;
 use crate::tables::Tables;
-use crate::verdict::{DropReason, FlowStep, Held};
+use crate::verdict::{Cut, DropReason, FlowStep, Held};
 
 /// The most frames that wait, and the most that wait for one neighbour.
 const CAPACITY: usize = 256;
@@ -27,8 +28,8 @@ struct Waiting<F> {
 
 /// What became of a frame that waited.
 pub enum Released<F> {
-    /// Its neighbour is known: send it by this port.
-    Send(F, PortId, FlowStep),
+    /// Its neighbour is known: send it by this port, in fragments if it is too long.
+    Send(F, PortId, FlowStep, Option<Cut>),
     /// It is given up.
     Drop(DropReason),
 }
@@ -101,7 +102,7 @@ impl<F: Frame> HoldQueue<F> {
             let sent =
                 outcome.and_then(|mac| address(&mut over.frame, &over.held, mac, (tables, own)));
             return Some(match sent {
-                Ok(port) => Released::Send(over.frame, port, over.step),
+                Ok((port, cut)) => Released::Send(over.frame, port, over.step, cut),
                 Err(reason) => Released::Drop(reason),
             });
         }
@@ -116,16 +117,17 @@ fn address<F: Frame>(
     held: &Held,
     mac: net::MacAddr,
     (tables, own): (&Tables, &Own),
-) -> Result<PortId, DropReason> {
+) -> Result<(PortId, Option<Cut>), DropReason> {
     let vlan = tables.vlans.get(held.vlan).ok_or(DropReason::NoRoute)?;
     let port = tables
         .egress_port(held.vlan, mac, own, || held.flow_hash)
         .ok_or(DropReason::PortDown)?;
     let mut packet = frame.packet();
-    if packet.len().saturating_sub(usize::from(held.l3)) > usize::from(vlan.mtu) {
+    let too_long = packet.len().saturating_sub(usize::from(held.l3)) > usize::from(vlan.mtu);
+    if too_long && !may_cut(packet.data(), usize::from(held.l3)) {
         return Err(DropReason::MtuExceeded);
     }
-    packet
+    let l3 = packet
         .set_ethernet(
             usize::from(held.l3),
             mac,
@@ -138,5 +140,10 @@ fn address<F: Frame>(
     packet.pad();
     let shape = packet.shape();
     frame.set_shape(shape);
-    Ok(port)
+    let cut = too_long.then(|| Cut {
+        l3: u16::try_from(l3).unwrap_or(u16::MAX),
+        mtu: vlan.mtu,
+        insert_tci: shape.insert_tci,
+    });
+    Ok((port, cut))
 }

@@ -8,6 +8,7 @@
 //! - [`egress`]: by which port a frame of a VLAN leaves;
 //! - [`compile`]: from the validated configuration to that snapshot;
 //! - [`pipeline`]: one packet's way, a pure function over a burst;
+//! - [`trains`]: datagrams whose fragments are on their way;
 //! - [`worker`]: ports and a pipeline, run to completion; [`command`]: what it can be asked;
 //! - [`steer`] and [`handoff`]: which worker a packet belongs to, and how it gets there;
 //! - [`bell`]: how who sleeps is woken;
@@ -42,5 +43,6 @@ pub mod routes;
 pub mod run;
 pub mod steer;
 pub mod tables;
+pub mod trains;
 pub mod verdict;
 pub mod worker;

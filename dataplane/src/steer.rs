@@ -94,6 +94,13 @@ impl Steering {
         self.place(self.toeplitz.address(addr))
     }
 
+    /// The worker that sees all fragments of the datagrams from `src` to `dst`, whichever has their
+    /// flows: the one that devices bring them to which hash addresses alone.
+    #[inline]
+    pub fn of_fragments(&self, src: &Addr, dst: &Addr) -> u16 {
+        self.place(self.toeplitz.addresses(src, dst))
+    }
+
     /// Which destination ports bring the replies `from` a member `to` a self IP to `worker`.
     #[inline]
     pub fn ports_to(&self, worker: u16, reply: &FlowKey) -> impl Fn(&L4Port) -> bool + '_ {

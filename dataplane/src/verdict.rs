@@ -56,7 +56,12 @@ counted! {
         ArpIgnored "arp_ignored" "ARP that is not about an address owned here",
         BadNeighborDiscovery "bad_neighbor_discovery" "malformed neighbour discovery packet (RFC 4861 section 7)",
         NeighborDiscoveryIgnored "neighbor_discovery_ignored" "neighbour discovery that is not about an address owned here",
-        Fragment "fragment" "IP fragment; fragments are not translated yet",
+        Fragment "fragment" "fragment of a datagram whose first fragment was not forwarded, or cannot be translated by itself",
+        BadFragment "bad_fragment" "fragment whose place or length is impossible (RFC 791, RFC 8200 section 4.5)",
+        FragmentOverlap "fragment_overlap" "fragment of a datagram whose fragments overlap (RFC 5722)",
+        FragmentDuplicate "fragment_duplicate" "fragment that has come before",
+        FragmentTimeout "fragment_timeout" "fragment that waited for the first of its datagram in vain",
+        FragmentsFull "fragments_full" "fragment displaced by others: too many wait, or too many datagrams are in fragments",
         Multicast "multicast" "destination is a multicast or broadcast group",
         IcmpIgnored "icmp_ignored" "ICMP other than an echo request to an owned address",
         IcmpUnmatched "icmp_unmatched" "ICMP error about a packet of no known flow",
@@ -150,17 +155,34 @@ pub struct Held {
     pub ethertype: u16,
 }
 
+/// How a frame that is too long for its VLAN is to be cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Where the network header begins.
+    pub l3: u16,
+    /// The longest IP packet, octets.
+    pub mtu: u16,
+    /// The tag that the device must insert.
+    pub insert_tci: Option<u16>,
+}
+
 /// The pipeline's decision about one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Forwarded: leaves by this port as it now is.
     Transmit(PortId, FlowStep),
+    /// Forwarded: leaves by this port in fragments.
+    Cut(PortId, FlowStep, Cut),
     /// Became an answer of our own: leaves by this port.
     Reply(PortId, Answer),
     /// Forwarded, but its next hop's MAC address is not known yet.
     Hold(Held, FlowStep),
     /// Its flow is, or would be, another worker's: handed over as it came in.
     Handoff(u16),
+    /// A fragment: handed as it came in to the worker that sees all of its datagram.
+    Gather(u16),
+    /// A fragment that came before the first of its datagram: waits in this place.
+    Wait(u16),
     /// Consumed: it told us something and needs no answer.
     Consumed,
     /// Dropped.

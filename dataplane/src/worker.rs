@@ -9,11 +9,14 @@ use net::{PortId, Timestamp};
 use vlan::Event;
 use vlan::neighbor::Neighbors;
 
+mod fragments;
+
 use crate::command::{Command, DumpStep, FlowDump};
 use crate::counters::WorkerCounters;
 use crate::egress::Own;
 use crate::handoff::{Crew, Handed};
 use crate::hold::{HoldQueue, Released};
+use crate::worker::fragments::Waiting;
 use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::port::{BURST, Burst, Frame, Port};
 use crate::steer::Asked;
@@ -55,6 +58,8 @@ pub struct Worker<P: Port> {
     ports: Vec<P>,
     tx: Vec<Burst<P::Frame>>,
     waiting: HoldQueue<P::Frame>,
+    /// Fragments that wait for the first of their datagram.
+    fragments: Waiting<P::Frame>,
     pipeline: Pipeline,
     shared: Shared,
     dumps: ArrayVec<FlowDump, 4>,
@@ -67,6 +72,8 @@ pub struct Worker<P: Port> {
 struct Origin {
     port: PortId,
     asked: Asked,
+    /// They are fragments that have waited here.
+    waited: bool,
 }
 
 impl<P: Port> Worker<P> {
@@ -83,6 +90,7 @@ impl<P: Port> Worker<P> {
             tx: ports.iter().map(|_| Burst::new()).collect(),
             ports,
             waiting: HoldQueue::new(),
+            fragments: Waiting::new(),
             pipeline,
             shared,
             dumps: ArrayVec::new(),
@@ -162,7 +170,9 @@ impl<P: Port> Worker<P> {
         if !(self.waiting.is_empty() && self.dumps.is_empty()) {
             return SOON;
         }
-        let next = self.pipeline.flows().next_expiry(now);
+        let flows = self.pipeline.flows().next_expiry(now);
+        let trains = self.pipeline.trains().next_expiry();
+        let next = flows.into_iter().chain(trains).min();
         next.map_or(Duration::MAX, |at| {
             Duration::from_nanos(at.as_nanos().saturating_sub(now.as_nanos()))
         })
@@ -181,6 +191,7 @@ impl<P: Port> Worker<P> {
     /// The ports, to be stopped: the worker is over, and the frames it held are given back.
     pub fn into_ports(mut self) -> Vec<P> {
         self.waiting.clear();
+        self.fragments.clear();
         self.tx.clear();
         self.ports
     }
@@ -201,6 +212,7 @@ impl<P: Port> Worker<P> {
         let origin = Origin {
             port: PortId(u8::try_from(index).unwrap_or(u8::MAX)),
             asked: Asked::NOBODY,
+            waited: false,
         };
         let received = frames.len();
         let bytes = self.process(now, origin, frames, seen);
@@ -237,7 +249,12 @@ impl<P: Port> Worker<P> {
                         continue;
                     }
                 };
-                let origin = Origin { port, asked };
+                let waited = false;
+                let origin = Origin {
+                    port,
+                    asked,
+                    waited,
+                };
                 if let Some(earlier) = burst_origin
                     && (earlier != origin || burst.is_full())
                 {
@@ -271,18 +288,25 @@ impl<P: Port> Worker<P> {
             let mut packets: ArrayVec<net::Packet<'_>, BURST> =
                 frames.iter_mut().map(Frame::packet).collect();
             bytes = packets.iter().map(net::Packet::len).sum();
-            self.pipeline.set_asked(origin.asked);
+            self.pipeline.set_asked(origin.asked, origin.waited);
             self.pipeline
                 .process(now, origin.port, &mut packets, &mut verdicts);
             shapes.extend(packets.iter().map(net::Packet::shape));
         }
         for ((mut frame, verdict), shape) in frames.into_iter().zip(&verdicts).zip(&shapes) {
             // What is handed over goes on as it came, with all that the device said about it.
-            if !matches!(verdict, Verdict::Handoff(_)) {
+            if !matches!(
+                verdict,
+                Verdict::Handoff(_) | Verdict::Gather(_) | Verdict::Wait(_)
+            ) {
                 frame.set_shape(*shape);
             }
             seen(origin.port, &mut frame, verdict);
             self.carry_out(now, origin, frame, verdict);
+        }
+        // What waited goes on before anything else comes.
+        if !origin.waited {
+            self.take_up(now);
         }
         bytes
     }
@@ -315,6 +339,19 @@ impl<P: Port> Worker<P> {
                 };
                 self.hand_over(to, handed, DropReason::HandoffFull);
             }
+            Verdict::Cut(port, step, cut) => {
+                counters.forwarded[step.index()].add(1);
+                self.push_cut(port, frame, cut);
+            }
+            Verdict::Gather(to) => {
+                let handed = Handed::Arrived {
+                    frame,
+                    port: origin.port,
+                    asked: origin.asked,
+                };
+                self.hand_over(to, handed, DropReason::HandoffFull);
+            }
+            Verdict::Wait(place) => self.put_aside(place, frame, origin),
             Verdict::Consumed => counters.consumed_packets.add(1),
             Verdict::Drop(reason) => counters.count_drop(reason),
         }
@@ -397,6 +434,7 @@ impl<P: Port> Worker<P> {
         // Whoever has more to end must not sleep over it.
         let ended = self.pipeline.expire(now, EXPIRE_BUDGET);
         let mut busy = if ended < EXPIRE_BUDGET { 0 } else { ended };
+        self.take_up(now);
         if !self.shared.commands.is_empty() {
             busy += self.obey();
         }
@@ -461,9 +499,12 @@ impl<P: Port> Worker<P> {
             };
             moved += 1;
             match released {
-                Released::Send(frame, port, step) => {
+                Released::Send(frame, port, step, cut) => {
                     self.shared.counters.forwarded[step.index()].add(1);
-                    self.push(port, frame);
+                    match cut {
+                        Some(cut) => self.push_cut(port, frame, cut),
+                        None => self.push(port, frame),
+                    }
                 }
                 Released::Drop(reason) => self.shared.counters.count_drop(reason),
             }

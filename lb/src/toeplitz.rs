@@ -75,6 +75,7 @@ impl Toeplitz {
 
     /// The hash of the two addresses of a packet alone: what devices work out for packets whose
     /// ports they do not read.
+    #[inline]
     pub fn addresses(&self, src: &Addr, dst: &Addr) -> u32 {
         if src.is_v4() && dst.is_v4() {
             self.octets(0, &src.v4_octets()) ^ self.octets(8, &dst.v4_octets())

@@ -4,7 +4,7 @@ use crate::addr::MacAddr;
 use crate::checksum::{Sum, of};
 use crate::flow::{FlowKey, IpProto};
 use crate::header::{Ethernet, Icmp, Ipv4, Ipv6, Tcp, ethertype, tcp_flags, view, view_mut};
-use crate::layers::{Layers, Network};
+use crate::layers::{Fragment, Layers, Network};
 use crate::packet::{NoRoom, Packet};
 use crate::tag::{Encap, TPID_8021AD, TPID_8021Q};
 
@@ -139,6 +139,34 @@ pub fn icmp(key: &FlowKey, ttl: u8, kind: u8, code: u8, rest: [u8; 4], body: &[u
 /// changed, TTL renewed. The Ethernet header is left to the caller.
 pub fn echo_reply_in_place(packet: &mut Packet<'_>, layers: &Layers) -> Result<(), NoRoom> {
     let frame = packet.data_mut();
+    let sum = turn_echo(frame, layers, true)?;
+    if sum == 0 && layers.network == Network::Ipv4 {
+        // A difference cannot tell the two zeros of one's complement apart; a reply of nothing but
+        // zeros (identifier, sequence number and data) needs the other one.
+        let sum = of(frame.get(layers.l4..layers.end).ok_or(NoRoom)?);
+        let icmp: &mut Icmp = view_mut(frame, layers.l4).ok_or(NoRoom)?;
+        icmp.checksum = sum.into();
+    }
+    Ok(())
+}
+
+/// As [`echo_reply_in_place`] for a fragment of an echo request.
+pub fn echo_fragment_in_place(packet: &mut Packet<'_>, layers: &Layers) -> Result<(), NoRoom> {
+    let first = layers.fragment == Fragment::First;
+    let frame = packet.data_mut();
+    let sum = turn_echo(frame, layers, first)?;
+    if first && sum == 0 {
+        // The rest is not here, so which of the two zeros it must be cannot be known: this one is right
+        // whatever it is added to.
+        let icmp: &mut Icmp = view_mut(frame, layers.l4).ok_or(NoRoom)?;
+        icmp.checksum = 0xffff.into();
+    }
+    Ok(())
+}
+
+/// Sends an echo request back, as a reply if `header` says that its header is in it; gives the new
+/// checksum.
+fn turn_echo(frame: &mut [u8], layers: &Layers, header: bool) -> Result<u16, NoRoom> {
     let (reply, request) = match layers.network {
         Network::Ipv4 => {
             let ip: &mut Ipv4 = view_mut(frame, layers.l3).ok_or(NoRoom)?;
@@ -159,6 +187,9 @@ pub fn echo_reply_in_place(packet: &mut Packet<'_>, layers: &Layers) -> Result<(
         }
         _ => return Err(NoRoom),
     };
+    if !header {
+        return Ok(0);
+    }
     let icmp: &mut Icmp = view_mut(frame, layers.l4).ok_or(NoRoom)?;
     icmp.kind = reply;
     let delta = Sum::ZERO
@@ -166,14 +197,7 @@ pub fn echo_reply_in_place(packet: &mut Packet<'_>, layers: &Layers) -> Result<(
         .sub_u16(u16::from(request) << 8);
     let sum = crate::checksum::adjust(icmp.checksum.get(), delta);
     icmp.checksum = sum.into();
-    if sum == 0 && layers.network == Network::Ipv4 {
-        // A difference cannot tell the two zeros of one's complement apart; a reply of nothing but
-        // zeros (identifier, sequence number and data) needs the other one.
-        let sum = of(frame.get(layers.l4..layers.end).ok_or(NoRoom)?);
-        let icmp: &mut Icmp = view_mut(frame, layers.l4).ok_or(NoRoom)?;
-        icmp.checksum = sum.into();
-    }
-    Ok(())
+    Ok(sum)
 }
 
 /// Turns a TCP segment into the reset that answers it (RFC 9293 section 3.10.7.1), in place: the

@@ -12,6 +12,7 @@
 //! - [`flow`]: the [`FlowKey`] of a packet;
 //! - [`mod@tuple`]: a [`Tuple`], the same as words in wire order, for the flow table;
 //! - [`rewrite`]: setting addresses and ports in place while the checksums stay right;
+//! - [`fragment`]: which part of which datagram a fragment is, and cutting packets into fragments;
 //! - [`emit`]: frames written from nothing (ARP, NDP, ICMP, TCP, UDP);
 //! - [`icmp`]: errors of our own, made in place, and the quoted packets of other stations' errors.
 //!
@@ -22,6 +23,7 @@ pub mod addr;
 pub mod checksum;
 pub mod emit;
 pub mod flow;
+pub mod fragment;
 pub mod header;
 pub mod icmp;
 pub mod layers;

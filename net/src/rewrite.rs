@@ -142,22 +142,7 @@ impl Rewrite {
             return Err(RewriteError::TtlExceeded);
         }
         let frame = packet.data_mut();
-        match layers.network {
-            Network::Ipv4 if to.src.is_v4() => {
-                let ip: &mut Ipv4 = view_mut(frame, layers.l3).ok_or(RewriteError::Mismatch)?;
-                ip.src = to.src.v4_octets();
-                ip.dst = to.dst.v4_octets();
-                ip.ttl = ip.ttl.saturating_sub(1);
-                ip.checksum = self.deltas.adjust_ip(ip.checksum.get()).into();
-            }
-            Network::Ipv6 if !to.src.is_v4() => {
-                let ip: &mut Ipv6 = view_mut(frame, layers.l3).ok_or(RewriteError::Mismatch)?;
-                ip.src = *to.src.octets();
-                ip.dst = *to.dst.octets();
-                ip.hop_limit = ip.hop_limit.saturating_sub(1);
-            }
-            _ => return Err(RewriteError::Mismatch),
-        }
+        self.readdress(frame, layers)?;
         match to.proto {
             IpProto::TCP => {
                 let tcp: &mut Tcp = view_mut(frame, layers.l4).ok_or(RewriteError::Mismatch)?;
@@ -209,6 +194,29 @@ impl Rewrite {
         {
             let two_hops = Sum::ZERO.add_u16(0x0200);
             ip.checksum = crate::checksum::adjust(ip.checksum.get(), two_hops).into();
+        }
+        Ok(())
+    }
+
+    /// Sets the addresses and takes a hop off.
+    #[inline]
+    pub(crate) fn readdress(&self, frame: &mut [u8], layers: &Layers) -> Result<(), RewriteError> {
+        let to = &self.to;
+        match layers.network {
+            Network::Ipv4 if to.src.is_v4() => {
+                let ip: &mut Ipv4 = view_mut(frame, layers.l3).ok_or(RewriteError::Mismatch)?;
+                ip.src = to.src.v4_octets();
+                ip.dst = to.dst.v4_octets();
+                ip.ttl = ip.ttl.saturating_sub(1);
+                ip.checksum = self.deltas.adjust_ip(ip.checksum.get()).into();
+            }
+            Network::Ipv6 if !to.src.is_v4() => {
+                let ip: &mut Ipv6 = view_mut(frame, layers.l3).ok_or(RewriteError::Mismatch)?;
+                ip.src = *to.src.octets();
+                ip.dst = *to.dst.octets();
+                ip.hop_limit = ip.hop_limit.saturating_sub(1);
+            }
+            _ => return Err(RewriteError::Mismatch),
         }
         Ok(())
     }

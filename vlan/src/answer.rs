@@ -13,7 +13,7 @@ mod tests;
 use thiserror::Error;
 
 pub use arp::handle_arp;
-pub use echo::handle_echo;
+pub use echo::{handle_echo, handle_echo_fragment};
 pub use nd::handle_icmpv6_nd;
 
 use crate::event::Event;

@@ -2,19 +2,20 @@
 
 use conntrack::{Direction, EndReason, FlowId, FlowRef, Hit, Observed, Segment};
 use lb::{DownAction, MemberState};
-use net::{Addr, IpProto, Layers, MacAddr, Network, Packet, Rewrite, RewriteError};
+use net::{Addr, FlowKey, IpProto, Layers, MacAddr, Network, Packet, Rewrite, RewriteError};
 use vlan::Event;
 use vlan::Owner;
 use vlan::Vlan;
 use vlan::neighbor::Resolution;
 
+use super::fragments::cut;
 use super::{Arrival, FlowData, Leg, NextHop, State, tcp_segment};
 use crate::egress::flow_hash;
 use crate::tables::Tables;
 use crate::verdict::{Answer, DropReason, FlowStep, Held, Verdict};
 
 /// What a new configuration means for a flow of the old one.
-enum Fate {
+pub(super) enum Fate {
     /// Nothing: it goes on as before.
     Keep,
     /// Its end is told to whoever sends on it.
@@ -101,7 +102,7 @@ impl State {
 
     /// Stamps a flow with the new configuration. Routed next hops are looked up anew; a last hop stays
     /// as long as its VLAN is there and wants it, for it does not come from the configuration.
-    fn renew(&mut self, tables: &Tables, id: FlowId) {
+    pub(super) fn renew(&mut self, tables: &Tables, id: FlowId) {
         let member = self.flows.get(id).map(|flow| flow.data().member);
         let way = member.and_then(|member| tables.member_ways.get(member.index()));
         // A member that is gone may keep its flows.
@@ -173,7 +174,7 @@ impl State {
                 RewriteError::Mismatch => DropReason::FlowGone,
             });
         }
-        let (verdict, found) = self.send(tables, packet, layers, leg, &to.dst, step);
+        let (verdict, found) = self.send(tables, packet, layers, leg, &to, step);
         if found != leg
             && let Some(flow) = self.flows.get_mut(id)
         {
@@ -198,17 +199,18 @@ impl State {
         packet: &mut Packet<'_>,
         layers: &Layers,
         leg: Leg,
-        destination: &Addr,
+        to: &FlowKey,
         step: FlowStep,
     ) -> (Verdict, Leg) {
-        let (leg, way) = match self.resolve(tables, leg, layers, destination) {
+        let (leg, way) = match self.resolve(tables, leg, layers, &to.dst) {
             Ok(resolved) => resolved,
             Err(reason) => return (Verdict::Drop(reason), leg),
         };
         let Some(exit) = tables.exit(leg.vlan()) else {
             return (Verdict::Drop(DropReason::NoRoute), leg);
         };
-        if layers.end - layers.l3 > exit.mtu {
+        let too_long = layers.end - layers.l3 > exit.mtu;
+        if too_long && !self.prepare_cut(packet, layers, to) {
             return (Verdict::Drop(DropReason::MtuExceeded), leg);
         }
         // What lies behind the IP packet is padding and stays here.
@@ -236,8 +238,11 @@ impl State {
             return (Verdict::Drop(DropReason::PortDown), leg);
         };
         let header = headers.get(v6, tables.inserts_tag(port));
-        if packet.set_header(layers.l3, mac, header).is_err() {
+        let Ok(l3) = packet.set_header(layers.l3, mac, header) else {
             return (Verdict::Drop(DropReason::NoRoom), leg);
+        };
+        if too_long {
+            return (Verdict::Cut(port, step, cut(packet, l3, exit.mtu)), leg);
         }
         packet.pad();
         (Verdict::Transmit(port, step), leg)
@@ -303,7 +308,7 @@ enum Way {
     Wait(Held),
 }
 
-fn fate(tables: &Tables, flow: FlowRef<'_, FlowData>) -> Fate {
+pub(super) fn fate(tables: &Tables, flow: FlowRef<'_, FlowData>) -> Fate {
     let data = flow.data();
     let Some(virtual_server) = tables.virtual_servers.get(data.virtual_server) else {
         return Fate::Reset;

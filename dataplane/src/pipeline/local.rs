@@ -140,6 +140,27 @@ impl State {
         )
     }
 
+    /// Answers a fragment of an echo request to an owned address.
+    pub(super) fn echo_fragment(
+        &self,
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        packet: &mut Packet<'_>,
+        layers: &Layers,
+    ) -> Verdict {
+        let port = self.back(tables, arrival);
+        let ours = arrival.vlan.mac_of(port);
+        let outcome =
+            answer::handle_echo_fragment(packet, layers, arrival.vlan, ours, &tables.owned);
+        self.told(
+            port,
+            outcome,
+            Answer::Echo,
+            DropReason::IcmpIgnored,
+            DropReason::IcmpIgnored,
+        )
+    }
+
     /// A packet to an address of ours that no virtual server listens on: port lockdown decides
     /// whether its sender learns that nothing is there.
     pub(super) fn for_self_ip(

@@ -11,12 +11,14 @@
 //! | `local` | frames for ourselves: ARP, neighbour discovery, echo, self IPs |
 //! | `open` | packets without a flow: virtual server, member, translation, new flow |
 //! | `forward` | packets of a flow: state, rewrite, next hop |
+//! | `fragments` | fragments: they follow the first of their datagram |
 //! | `options` | whether IPv4 options are fit to be passed on |
 //! | `related` | ICMP errors of others about packets of a flow |
 //! | `errors` | whether a sender is told by ICMP why its packet was not passed on |
 
 mod errors;
 mod forward;
+mod fragments;
 mod leg;
 mod local;
 mod open;
@@ -46,6 +48,7 @@ use crate::egress::Own;
 use crate::port::BURST;
 use crate::steer::{Asked, Steering};
 use crate::tables::Tables;
+use crate::trains::{self, Trains};
 use crate::verdict::{DropReason, Verdict};
 
 /// What a pipeline needs besides the tables.
@@ -98,6 +101,11 @@ struct State {
     asked: Asked,
     /// By which ports the worker sends itself.
     own: Own,
+    /// Datagrams in fragments.
+    trains: Trains,
+    /// Whether the burst in hand is of fragments that have waited.
+    waited: bool,
+    idents: fragments::Idents,
 }
 
 /// A frame on its way through the pipeline.
@@ -142,6 +150,9 @@ impl Pipeline {
                 legs,
                 asked: Asked::NOBODY,
                 own: Own::default(),
+                trains: Trains::default(),
+                waited: false,
+                idents: fragments::Idents::alone(config.seed),
             },
             straight_way: config.straight_way,
         }
@@ -151,6 +162,7 @@ impl Pipeline {
     ///
     /// `own`: by which ports it sends itself.
     pub fn join(&mut self, steering: Arc<Steering>, own: Own) {
+        self.state.idents = fragments::Idents::shared(&steering, self.state.worker);
         self.state.steering = steering;
         self.state.own = own;
     }
@@ -160,9 +172,21 @@ impl Pipeline {
         &self.state.own
     }
 
-    /// Says which workers have had the bursts that come now without having their flows.
-    pub fn set_asked(&mut self, asked: Asked) {
+    /// Says which workers have had the bursts that come now without having their flows, and whether they
+    /// are fragments that have waited.
+    pub fn set_asked(&mut self, asked: Asked, waited: bool) {
         self.state.asked = asked;
+        self.state.waited = waited;
+    }
+
+    /// The datagrams in fragments that are under way.
+    pub fn trains(&self) -> &Trains {
+        &self.state.trains
+    }
+
+    /// The next fragment that waits no longer. To be asked after each burst until there is none.
+    pub fn leaving(&mut self) -> Option<trains::Leaving> {
+        self.state.trains.leaving()
     }
 
     /// The tables in use.
@@ -228,13 +252,14 @@ impl Pipeline {
             selector,
             counters,
             worker,
+            trains,
             ..
         } = state;
         let ended = flows.expire(now, budget, &mut |flow, reason| {
             account_end(tables, selector, counters, *worker, flow.data(), reason);
         });
         counters.flows.set(flows.len() as u64);
-        ended
+        ended + trains.expire(now, budget)
     }
 }
 
@@ -309,11 +334,11 @@ impl State {
         if destination_mac.is_group() {
             return Verdict::Drop(DropReason::Multicast);
         }
-        if layers.fragment != Fragment::Whole {
-            return Verdict::Drop(DropReason::Fragment);
-        }
         if !options::sound(packet, layers) {
             return Verdict::Drop(DropReason::BadIpHeader);
+        }
+        if layers.fragment != Fragment::Whole {
+            return self.fragment(tables, &arrival, packet, layers, hash);
         }
         if net::icmp::concerns_a_flow(layers) {
             return self.related(tables, &arrival, packet, layers);

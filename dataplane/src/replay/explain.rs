@@ -72,6 +72,9 @@ pub(super) const fn verdict_name(verdict: &Verdict) -> &'static str {
         Verdict::Transmit(..) => "transmit",
         Verdict::Reply(..) => "reply",
         Verdict::Hold(..) => "hold",
+        Verdict::Cut(..) => "cut",
+        Verdict::Gather(_) => "gather",
+        Verdict::Wait(_) => "wait",
         Verdict::Handoff(_) => "handoff",
         Verdict::Consumed => "consumed",
         Verdict::Drop(_) => "drop",
@@ -99,6 +102,21 @@ pub(super) fn frame(replay: &Replay, before: &[u8], seen: &Seen) -> Step {
             );
             (step.label(), reason, Some(None))
         }
+        Verdict::Cut(port, step, _) => (
+            step.label(),
+            format!("{}; in fragments", step.text()),
+            Some(Some(*port)),
+        ),
+        Verdict::Gather(worker) => (
+            "gather",
+            format!("handed to worker {worker}, which sees all fragments of the datagram"),
+            None,
+        ),
+        Verdict::Wait(_) => (
+            "wait",
+            "waits for the first fragment of its datagram".to_owned(),
+            None,
+        ),
         Verdict::Handoff(worker) => ("handoff", format!("handed to worker {worker}"), None),
         Verdict::Consumed => (
             "consumed",

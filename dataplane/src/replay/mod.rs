@@ -378,7 +378,12 @@ impl Replay {
             Verdict::Consumed => add("consumed_packets".to_owned(), 1),
             Verdict::Drop(reason) => add(format!("drop.{}", reason.label()), 1),
             Verdict::Reply(_, answer) => add(format!("answer.{}", answer.label()), 1),
-            Verdict::Transmit(..) | Verdict::Hold(..) | Verdict::Handoff(_) => {}
+            Verdict::Transmit(..)
+            | Verdict::Cut(..)
+            | Verdict::Hold(..)
+            | Verdict::Handoff(_)
+            | Verdict::Gather(_)
+            | Verdict::Wait(_) => {}
         });
     }
 

@@ -510,6 +510,9 @@ fn describe(verdict: &Verdict) -> String {
         Verdict::Reply(port, answer) => format!("answered {} by {port}", answer.label()),
         Verdict::Hold(held, step) => format!("held {} for {}", step.label(), held.next_hop),
         Verdict::Handoff(worker) => format!("handed to worker {worker}"),
+        Verdict::Cut(port, step, _) => format!("forwarded {} in fragments by {port}", step.label()),
+        Verdict::Gather(worker) => format!("gathered by worker {worker}"),
+        Verdict::Wait(_) => "waits for its first fragment".to_owned(),
         Verdict::Consumed => "consumed".to_owned(),
         Verdict::Drop(reason) => format!("dropped {}", reason.label()),
     }

@@ -52,6 +52,66 @@ pub fn handle_echo(
         .map_or(Outcome::Ignore(Ignored::NoRoom), |()| Outcome::Reply)
 }
 
+/// Answers one fragment of an echo request to an address we own, by itself: the first becomes the first
+/// of the reply, a later one, which the caller knows to belong to one that was answered, a later one. What
+/// the sender puts together is the reply to what it sent, so nothing has to be put together here. The
+/// checksum of the whole is not known to be right, but is right in the reply if it was in the request.
+///
+/// Not answered: what [`handle_echo`] does not answer, and IPv6 with other extension headers than
+/// the fragment header.
+pub fn handle_echo_fragment(
+    packet: &mut Packet<'_>,
+    layers: &Layers,
+    vlan: &Vlan,
+    ours: MacAddr,
+    owned: &Owned,
+) -> Outcome {
+    if owned.get(vlan.index, &layers.key.dst).is_none() {
+        return Outcome::Ignore(Ignored::NotOurs);
+    }
+    let frame = packet.data();
+    let Some(eth) = view::<Ethernet>(frame, 0) else {
+        return Outcome::Ignore(Ignored::Malformed);
+    };
+    let (station, to) = (MacAddr(eth.src), MacAddr(eth.dst));
+    let src = layers.key.src;
+    if !is_unicast(src.ip()) || to.is_group() {
+        return Outcome::Ignore(Ignored::BadSource);
+    }
+    if vlan.is_ours(station) || owned.get(vlan.index, &src).is_some() {
+        return Outcome::Ignore(Ignored::Own);
+    }
+    let first = layers.fragment == Fragment::First;
+    let other_headers = layers.network == Network::Ipv6 && layers.l4 - layers.l3 != 48;
+    if other_headers || (first && frame.get(layers.l4 + 1) != Some(&0)) {
+        return Outcome::Ignore(Ignored::Malformed);
+    }
+    reply_to_fragment(packet, layers, station, ours, vlan.encap)
+        .map_or(Outcome::Ignore(Ignored::NoRoom), |()| Outcome::Reply)
+}
+
+fn reply_to_fragment(
+    packet: &mut Packet<'_>,
+    layers: &Layers,
+    to: MacAddr,
+    ours: MacAddr,
+    encap: Encap,
+) -> Option<()> {
+    packet.set_len(layers.end).ok()?;
+    let bare = if layers.network == Network::Ipv4 {
+        without_options(packet, layers)?
+    } else {
+        *layers
+    };
+    emit::echo_fragment_in_place(packet, &bare).ok()?;
+    let kind = emit::ethertype_of(bare.network);
+    packet
+        .set_ethernet(bare.l3, to, ours, encap, kind, false)
+        .ok()?;
+    pad(packet);
+    Some(())
+}
+
 fn reply(
     packet: &mut Packet<'_>,
     layers: &Layers,
