@@ -82,6 +82,10 @@ const OUT_OF_REACH: &[(&str, &str)] = &[
         "a virtual server without a member that may be selected listens nowhere",
     ),
     (
+        "drop.fragments_full",
+        "takes hundreds of fragments that wait: see the tests of fragments",
+    ),
+    (
         "drop.handoff_full",
         "takes a worker that stands still: see the tests of several workers",
     ),

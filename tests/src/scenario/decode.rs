@@ -7,6 +7,7 @@ use dataplane::memory::MemoryFrame;
 use dataplane::port::Frame;
 use net::{Layers, MacAddr, PortId};
 
+use super::fragments::Part;
 use super::names;
 
 /// The notation of a frame that left by `port`. A field with its usual value is left out: TTL 64
@@ -71,14 +72,13 @@ fn ipv4(l3: &[u8]) -> Option<String> {
     let total = usize::from(word(l3, 2)?);
     let header = usize::from(l3.first()? & 0x0f) * 4;
     let v4 = |at: usize| Some(IpAddr::from(*l3.get(at..)?.first_chunk::<4>()?));
-    let packet = l3.get(..total)?;
-    let text = transport(
-        *l3.get(9)?,
-        v4(12)?,
-        v4(16)?,
-        packet.get(header..)?,
-        *l3.get(8)?,
-    )?;
+    let segment = l3.get(..total)?.get(header..)?;
+    let part = Part::v4(l3);
+    let ends = (v4(12)?, v4(16)?);
+    let mut text = fragment_or_packet(part, *l3.get(9)?, ends, segment, *l3.get(8)?)?;
+    if part.is_none() && l3.get(6)? & 0x40 == 0 {
+        text.push_str(&format!(" nodf fid={}", word(l3, 4)?));
+    }
     Some(if header == 20 {
         text
     } else {
@@ -95,10 +95,43 @@ fn ipv6(l3: &[u8]) -> Option<String> {
         next = *l3.get(40)?;
         at += 8 + usize::from(*l3.get(41)?) * 8;
     }
-    transport(next, src, dst, l3.get(at..end)?, *l3.get(7)?)
+    let mut part = None;
+    if next == 44 {
+        part = Part::v6(l3.get(at..)?);
+        next = *l3.get(at)?;
+        at += 8;
+    }
+    fragment_or_packet(part, next, (src, dst), l3.get(at..end)?, *l3.get(7)?)
 }
 
-fn transport(proto: u8, src: IpAddr, dst: IpAddr, segment: &[u8], ttl: u8) -> Option<String> {
+fn fragment_or_packet(
+    part: Option<Part>,
+    proto: u8,
+    (src, dst): (IpAddr, IpAddr),
+    segment: &[u8],
+    ttl: u8,
+) -> Option<String> {
+    let Some(part) = part else {
+        return transport(proto, src, dst, segment, ttl, false);
+    };
+    if part.at > 0 {
+        let mut text = part.piece((src.to_string(), dst.to_string()), proto, segment);
+        if ttl != 64 {
+            text.push_str(&format!(" ttl={ttl}"));
+        }
+        return Some(text);
+    }
+    Some(transport(proto, src, dst, segment, ttl, true)? + &part.suffix(segment.len()))
+}
+
+fn transport(
+    proto: u8,
+    src: IpAddr,
+    dst: IpAddr,
+    segment: &[u8],
+    ttl: u8,
+    first: bool,
+) -> Option<String> {
     let usual = |ttl: u8, usual: u8| {
         if ttl == usual {
             String::new()
@@ -125,12 +158,15 @@ fn transport(proto: u8, src: IpAddr, dst: IpAddr, segment: &[u8], ttl: u8) -> Op
             let header = usize::from(segment.get(12)? >> 4) * 4;
             text + &payload(segment.get(header..)?) + &usual(ttl, 64)
         }
-        17 => format!(
-            "udp {}{}{}",
-            ports()?,
-            payload(segment.get(8..)?),
-            usual(ttl, 64)
-        ),
+        17 => {
+            let (ports, rest) = (ports()?, segment.get(8..)?);
+            let rest = if first {
+                beginning(src, dst, segment)?
+            } else {
+                payload(rest)
+            };
+            format!("udp {ports}{rest}{}", usual(ttl, 64))
+        }
         132 => format!("sctp {}{}", ports()?, usual(ttl, 64)),
         1 | 58 => {
             let text = icmp(proto == 1, src, dst, segment)?;
@@ -259,6 +295,30 @@ fn quoted(v4: bool, body: &[u8]) -> Option<String> {
     } else {
         format!("{text} cut={cut}")
     })
+}
+
+/// As [`payload`] for the first fragment of a UDP datagram: the length of the whole, and whether its
+/// checksum is right if all of it is of the pattern.
+fn beginning(src: IpAddr, dst: IpAddr, segment: &[u8]) -> Option<String> {
+    let rest = segment.get(8..)?;
+    let len = usize::from(word(segment, 4)?).checked_sub(8)?;
+    let whole = super::pattern(len);
+    if whole.get(..rest.len()) != Some(rest) {
+        return Some(payload(rest));
+    }
+    let port = |at| word(segment, at).map(net::L4Port);
+    let key = net::FlowKey::new(
+        src.into(),
+        dst.into(),
+        port(0)?,
+        port(2)?,
+        net::IpProto::UDP,
+    );
+    let header = if src.is_ipv4() { 20 } else { 40 };
+    let right = net::emit::udp(&key, &whole);
+    let wrong = word(&right, header + 6)? != word(segment, 6)?;
+    let complaint = if wrong { " !! wrong checksum" } else { "" };
+    Some(format!(" len={len}{complaint}"))
 }
 
 /// `len=` for octets of the pattern, `data=` for others.

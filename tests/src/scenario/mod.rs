@@ -33,6 +33,9 @@
 //! | `drain 30s`, `drained` | tmm is to stop when its flows have ended; how far that is |
 //! | `flows`, `neighbors`, `segments`, `states`, `health` | shows the flow table, the neighbours, which ports are in one segment, how far objects have come, what probes are told |
 //!
+//! Fragments: `udp … len=3000 frag=0+1480 fid=7` is part of what stands before, `piece` a later one by itself
+//! (see `fragments.rs`); `nodf` is a whole IPv4 packet that may be cut.
+//!
 //! Frames have one notation in both directions: port, tags (`-` none, `100`, `s300.100` in a service
 //! tag, `~100` taken out by the device), stations, packet. What an ICMP error quotes is a packet, too, the last
 //! `cut=` octets of which may be missing:
@@ -47,6 +50,7 @@
 )]
 
 mod decode;
+mod fragments;
 mod names;
 mod objects;
 mod play;

@@ -6,7 +6,7 @@ use dataplane::memory::MemoryFrame;
 use net::emit::{self, TcpFields};
 use net::{Addr, Encap, FlowKey, IpProto, L4Port, MacAddr, PortId, RxChecksum, VlanId};
 
-use super::names;
+use super::{fragments, names};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -75,8 +75,11 @@ pub fn frame(line: &str) -> Result<(PortId, MemoryFrame)> {
     if let Some(header) = options.text("ext") {
         extend(&mut l3, header)?;
     }
+    if options.has("nodf") {
+        fragments::may_be_cut(&mut l3, options.or("fid", 0)?);
+    }
     if let Some(fragment) = options.text("frag") {
-        make_fragment(&mut l3, fragment)?;
+        fragments::make(&mut l3, fragment, options.or("fid", 1)?)?;
     }
     if let Some(ttl) = options.number("ttl")? {
         set_ttl(&mut l3, ttl);
@@ -156,6 +159,20 @@ fn network(kind: &str, words: &[&str], source: MacAddr) -> Result<(u16, Vec<u8>)
         "echo" | "echo-reply" | "icmp" => icmp(kind, first, &options, quoted)?,
         "ns" | "na" => neighbor_discovery(kind, words, &options, source)?,
         "arp" => return Ok((0x0806, arp(words, source)?)),
+        "piece" => {
+            let (src, dst) = addresses(first)?;
+            let proto = IpProto(options.or("proto", 17)?);
+            let key = FlowKey::new(src, dst, L4Port(0), L4Port(0), proto);
+            let from: usize = options.or("from", 0)?;
+            let payload = match options.text("data") {
+                Some(hex) => octets(hex)?,
+                None => super::pattern(from + options.or("len", 0)?).split_off(from),
+            };
+            let mut l3 = emit::ip(&key, emit::DEFAULT_TTL, &payload);
+            let place = (options.or("at", 0)?, options.has("more"));
+            fragments::mark(&mut l3, place, options.or("fid", 1)?)?;
+            l3
+        }
         "proto" => {
             let number: u8 = options.or("proto", 253)?;
             let (src, dst) = addresses(first)?;
@@ -193,7 +210,7 @@ pub fn quoted(words: &[&str], source: MacAddr) -> Result<Vec<u8>> {
     let (_, mut l3) = network(kind, rest, source)?;
     let options = Options::split(rest);
     if let Some(fragment) = options.text("frag") {
-        make_fragment(&mut l3, fragment)?;
+        fragments::make(&mut l3, fragment, options.or("fid", 1)?)?;
     }
     if let Some(ttl) = options.number("ttl")? {
         set_ttl(&mut l3, ttl);
@@ -369,31 +386,11 @@ fn extend(l3: &mut Vec<u8>, header: &str) -> Result<()> {
     Ok(())
 }
 
-fn mend_ipv4(l3: &mut [u8]) {
+pub fn mend_ipv4(l3: &mut [u8]) {
     l3[10..12].fill(0);
-    let sum = net::checksum::of(&l3[..20]);
+    let header = usize::from(l3[0] & 15) * 4;
+    let sum = net::checksum::of(&l3[..header]);
     l3[10..12].copy_from_slice(&sum.to_be_bytes());
-}
-
-/// Makes a packet the `first` or a `later` fragment of a longer one.
-fn make_fragment(l3: &mut Vec<u8>, which: &str) -> Result<()> {
-    let (offset, more) = match which {
-        "first" => (0u16, 1u16),
-        "later" => (185, 0),
-        _ => return Err("frag=first or frag=later".to_owned()),
-    };
-    if l3[0] >> 4 == 4 {
-        l3[6..8].copy_from_slice(&(more << 13 | offset).to_be_bytes());
-        mend_ipv4(l3);
-    } else {
-        let field = (offset << 3 | more).to_be_bytes();
-        let header = [l3[6], 0, field[0], field[1], 0, 0, 0, 1];
-        l3[6] = 44;
-        l3.splice(40..40, header);
-        let len = u16::try_from(l3.len() - 40).map_err(|_| "too long")?;
-        l3[4..6].copy_from_slice(&len.to_be_bytes());
-    }
-    Ok(())
 }
 
 fn key(text: &str, proto: IpProto) -> Result<FlowKey> {
