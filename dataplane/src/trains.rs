@@ -256,7 +256,9 @@ impl Trains {
         let found = found.filter(|train| !self.is_over(*train));
         let train = match found {
             Some(train) => train,
-            None => self.enter(key, hash, now).ok_or(DropReason::FragmentsFull)?,
+            None => self
+                .enter(key, hash, now)
+                .ok_or(DropReason::FragmentsFull)?,
         };
         let entry = self
             .entries
@@ -280,13 +282,10 @@ impl Trains {
 
     /// Whether all of it has come and gone, though it was kept: its name may stand for another one.
     fn is_over(&mut self, train: Train) -> bool {
-        let over = self
-            .entries
-            .get(at(train))
-            .is_some_and(|entry| {
-                let condemned = entry.course == Course::Lost(DropReason::FragmentOverlap);
-                entry.is_complete() && entry.pending == 0 && !condemned
-            });
+        let over = self.entries.get(at(train)).is_some_and(|entry| {
+            let condemned = entry.course == Course::Lost(DropReason::FragmentOverlap);
+            entry.is_complete() && entry.pending == 0 && !condemned
+        });
         if over {
             self.remove(train);
         }

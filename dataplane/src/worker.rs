@@ -16,12 +16,12 @@ use crate::counters::WorkerCounters;
 use crate::egress::Own;
 use crate::handoff::{Crew, Handed};
 use crate::hold::{HoldQueue, Released};
-use crate::worker::fragments::Waiting;
 use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::port::{BURST, Burst, Frame, Port};
 use crate::steer::Asked;
 use crate::tables::{Publisher, Tables};
 use crate::verdict::{DropReason, Verdict};
+use crate::worker::fragments::Waiting;
 
 /// Flows ended per turn at most: housekeeping must not hold up the next burst. Under load there are some
 /// hundred thousand turns a second.

@@ -306,7 +306,13 @@ impl World {
     }
 
     fn step(&mut self, input: &mut Input<'_>) {
-        match input.octet() % 8 {
+        match input.octet() % 9 {
+            8 => {
+                let (at, len, mark) = (input.octet(), input.octet(), input.octet());
+                let mut packet = Self::client_packet(input);
+                fragment(&mut packet, usize::from(at), usize::from(len), mark);
+                self.send_packet(0, &packet);
+            }
             0..=2 => {
                 let packet = Self::client_packet(input);
                 self.send_packet(0, &packet);
@@ -353,6 +359,36 @@ impl World {
     }
 }
 
+/// Makes a packet a fragment with some of its octets: `at` in eights, at most `len` octets; of `mark`, a bit
+/// says whether more follow, others are the identification.
+fn fragment(l3: &mut Vec<u8>, at: usize, len: usize, mark: u8) {
+    let v4 = l3.first().is_some_and(|octet| octet >> 4 == 4);
+    let header = if v4 { 20 } else { 40 };
+    let (at, more) = (at % 16, mark & 1);
+    let rest = l3.split_off(header);
+    let from = (at * 8).min(rest.len());
+    let to = (from + len).min(rest.len());
+    let id = mark >> 1 & 3;
+    let at = u16::try_from(at).unwrap_or(0);
+    if v4 {
+        let field = at | u16::from(more) << 13;
+        let total = u16::try_from(header + to - from).unwrap_or(0);
+        l3[2..4].copy_from_slice(&total.to_be_bytes());
+        l3[4..6].copy_from_slice(&[0, id]);
+        l3[6..8].copy_from_slice(&field.to_be_bytes());
+        l3[10..12].fill(0);
+        let sum = net::checksum::of(&l3[..20]);
+        l3[10..12].copy_from_slice(&sum.to_be_bytes());
+    } else {
+        let field = (at << 3 | u16::from(more)).to_be_bytes();
+        l3.extend([l3[6], 0, field[0], field[1], 0, 0, 0, id]);
+        l3[6] = 44;
+        let payload = u16::try_from(8 + to - from).unwrap_or(0);
+        l3[4..6].copy_from_slice(&payload.to_be_bytes());
+    }
+    l3.extend(&rest[from..to]);
+}
+
 /// The input is a list of steps, behind one octet of seed.
 pub fn check(input: &[u8]) {
     play(input);
@@ -381,6 +417,8 @@ pub fn play(input: &[u8]) -> u64 {
     }
     let flows = world.rig.worker().pipeline().flows();
     assert_eq!(flows.len(), 0, "flows outlive their timeouts");
+    let trains = world.rig.worker().pipeline().trains();
+    assert!(trains.is_empty(), "fragments outlive their timeout");
     assert!(
         !world.rig.worker().holds_frames(),
         "frames are held forever"

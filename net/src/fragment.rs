@@ -161,9 +161,8 @@ impl Rewrite {
 /// Whether a packet may be cut where it is too long: IPv4 without "don't fragment". IPv6 is cut by its
 /// source alone (RFC 8200 section 4.5).
 pub fn may_cut(frame: &[u8], l3: usize) -> bool {
-    view::<Ipv4>(frame, l3).is_some_and(|ip| {
-        ip.version_ihl >> 4 == 4 && ip.flags_fragment.get() & DONT_FRAGMENT == 0
-    })
+    view::<Ipv4>(frame, l3)
+        .is_some_and(|ip| ip.version_ihl >> 4 == 4 && ip.flags_fragment.get() & DONT_FRAGMENT == 0)
 }
 
 /// Cuts an IPv4 packet, or a fragment of one, into fragments (RFC 791 section 3.2).
@@ -237,7 +236,11 @@ impl Cutter {
         out.extend_from_slice(header);
         out.extend_from_slice(payload);
         let total = u16::try_from(self.header_len + len).unwrap_or(u16::MAX);
-        let more = if last && !self.more { 0 } else { MORE_FRAGMENTS };
+        let more = if last && !self.more {
+            0
+        } else {
+            MORE_FRAGMENTS
+        };
         if let Some(ip) = view_mut::<Ipv4>(out, self.l3) {
             ip.total_len = total.into();
             ip.flags_fragment = (self.offset & OFFSET | more).into();

@@ -347,7 +347,7 @@ fn drops_and_answers_cost_no_allocation() {
             false,
         ),
         (
-            "1.1 100 client>tmm1 udp 192.0.2.7:1>203.0.113.10:53 frag=first",
+            "1.1 100 client>tmm1 udp 192.0.2.7:1>203.0.113.10:53 frag=0+7",
             false,
         ),
         (
@@ -373,6 +373,33 @@ fn drops_and_answers_cost_no_allocation() {
         assert_eq!(bench.turns(&many), (0, sent), "{line}");
         bench.settle();
     }
+}
+
+#[test]
+fn fragments_cost_no_allocation_whether_they_wait_or_not() {
+    let mut bench = Bench::new();
+    let part = |n: u16, part: &str| {
+        let client = format!("192.0.2.{}:5000", 50 + n % 100);
+        let fid = n / 100;
+        format!("1.1 100 client>tmm1 udp {client}>203.0.113.10:53 len=1000 frag={part} fid={fid}")
+    };
+    // A member that is known has these.
+    let parts = ["504+504", "0+504"];
+    bench.turns(&lines(100, |n| part(n, parts[1])));
+    bench.settle();
+    for round in 1..4u16 {
+        for which in parts {
+            let (calls, _) = bench.turns(&lines(100, |n| part(round * 100 + n, which)));
+            assert_eq!(calls, 0, "{which}");
+        }
+    }
+    assert_eq!(bench.counter("fragments_waited_packets"), 300);
+    // Given up.
+    let alone = lines(400, |n| part(n, parts[0]).replace("fid=", "fid=9"));
+    assert_eq!(bench.turns(&alone), (0, 0));
+    bench.now = bench.now + Duration::from_mins(1);
+    let (calls, _) = bench.turns(&[]);
+    assert_eq!(calls, 0);
 }
 
 #[test]

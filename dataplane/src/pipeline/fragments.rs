@@ -7,7 +7,7 @@
 use conntrack::{Direction, FlowId};
 use net::fragment::{self, Piece};
 use net::header::{Tcp, view};
-use net::{Fragment, FlowKey, IpProto, L4Port, Layers, Network, Packet, Rewrite};
+use net::{FlowKey, Fragment, IpProto, L4Port, Layers, Network, Packet, Rewrite};
 
 use super::forward::{Fate, fate};
 use super::{Arrival, State};
@@ -129,9 +129,7 @@ impl State {
         let origin = sequence_origin(packet, layers);
         let l3 = packet.shape().start + layers.l3;
         let verdict = match self.flows.lookup_hashed(hash, &layers.key) {
-            Some((id, direction)) => {
-                self.forward(tables, arrival, packet, layers, id, direction)
-            }
+            Some((id, direction)) => self.forward(tables, arrival, packet, layers, id, direction),
             None => self.without_flow(tables, arrival, packet, layers),
         };
         match verdict {
@@ -320,7 +318,9 @@ impl Idents {
     pub(super) fn shared(steering: &Steering, worker: usize) -> Self {
         let mut key = [0; 4];
         for (word, octets) in key.iter_mut().zip(steering.key().chunks_exact(4)) {
-            *word = octets.iter().fold(0, |word, octet| word << 8 | u32::from(*octet));
+            *word = octets
+                .iter()
+                .fold(0, |word, octet| word << 8 | u32::from(*octet));
         }
         Self {
             counter: 0,

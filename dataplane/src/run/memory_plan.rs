@@ -17,6 +17,7 @@ use super::args::{Hugepages, RunArgs};
 use super::{RunError, cgroup, handoff_octets, ports};
 use crate::discover::Choice;
 use crate::pipeline::FlowData;
+use crate::trains;
 
 /// Flows tracked where nothing says how many.
 pub const USUAL_FLOWS: u32 = 262_144;
@@ -130,6 +131,8 @@ pub struct Plan {
     pub tables_v6: u64,
     /// What workers hand frames to each other by.
     pub handoff: u64,
+    /// What is known of datagrams in fragments, if as many as can be are under way.
+    pub fragments: u64,
     /// Packet memory comes from huge pages.
     pub packets_huge: bool,
     /// The flow tables do.
@@ -175,6 +178,7 @@ impl Plan {
             tables,
             tables_v6: self::tables(flows, wanted.workers, true) - tables,
             handoff: handoff_octets(wanted.workers),
+            fragments: (trains::OCTETS as u64) * u64::from(wanted.workers),
             packets_huge,
             tables_huge,
         };
@@ -188,7 +192,7 @@ impl Plan {
     fn ordinary(&self) -> u64 {
         let packets = if self.packets_huge { 0 } else { self.packets };
         let tables = if self.tables_huge { 0 } else { self.tables };
-        packets + tables + self.rings + self.handoff + EAL_ORDINARY + PROGRAM
+        packets + tables + self.rings + self.handoff + self.fragments + EAL_ORDINARY + PROGRAM
     }
 
     /// Huge pages, with some to spare for DPDK.
@@ -203,7 +207,8 @@ impl Plan {
 
     /// What is taken, of either kind, by the time the tables are full of IPv4 flows.
     pub fn sum(&self) -> u64 {
-        self.packets + self.tables + self.rings + self.handoff + EAL_ORDINARY + PROGRAM
+        let small = self.rings + self.handoff + self.fragments;
+        self.packets + self.tables + small + EAL_ORDINARY + PROGRAM
     }
 
     /// How DPDK is to be started.
@@ -228,6 +233,7 @@ impl Plan {
             ("rings shared with the kernel", self.rings, "ordinary"),
             ("flow tables", self.tables, kind(self.tables_huge)),
             ("rings between workers", self.handoff, "ordinary"),
+            ("datagrams in fragments", self.fragments, "ordinary"),
             ("DPDK", EAL_ORDINARY, kind(self.packets_huge)),
             ("program, libraries, configuration", PROGRAM, "ordinary"),
         ];

@@ -29,6 +29,7 @@ use crate::dpdk_port::{DpdkPort, QueueCounters};
 use crate::handoff;
 use crate::steer::Steering;
 use crate::tables::{PortInfo, Tables};
+use crate::trains;
 
 /// Mbufs for a worker's bursts under way, frames that wait for neighbours, and caches, beside the queues'.
 const SPARE_MBUFS: u32 = 2048;
@@ -70,7 +71,9 @@ pub fn pool_config(args: &RunArgs, specs: &[PortSpec]) -> MempoolConfig {
         .map(|s| s.held_mbufs(workers, args.descriptors, args.descriptors))
         .sum();
     let spare = SPARE_MBUFS * u32::from(workers)
-        + u32::try_from(handoff::frames_at_most(workers)).unwrap_or(u32::MAX);
+        + u32::try_from(handoff::frames_at_most(workers)).unwrap_or(u32::MAX)
+        // Fragments that wait.
+        + u32::from(workers) * u32::try_from(trains::PLACES).unwrap_or(u32::MAX);
     MempoolConfig {
         data_room,
         // One less than a power of two wastes the least memory.

@@ -85,11 +85,31 @@ fn overlaps_and_lies_condemn_a_datagram_and_exact_duplicates_do_not() {
         (&[], (2392, 2393, false), Err(FragmentOverlap)),
         // It ends before what has come of it, or elsewhere than it did.
         (&[], (800, 801, false), Err(FragmentOverlap)),
-        (&[(2400, 2401, false)], (2400, 2401, false), Err(FragmentDuplicate)),
-        (&[(2400, 2401, false)], (2400, 2408, true), Err(FragmentOverlap)),
-        (&[(2400, 2401, false)], (2408, 2416, false), Err(FragmentOverlap)),
-        (&[(2400, 2401, false)], (2408, 2416, true), Err(FragmentOverlap)),
-        (&[(2400, 2408, true)], (2400, 2408, false), Err(FragmentOverlap)),
+        (
+            &[(2400, 2401, false)],
+            (2400, 2401, false),
+            Err(FragmentDuplicate),
+        ),
+        (
+            &[(2400, 2401, false)],
+            (2400, 2408, true),
+            Err(FragmentOverlap),
+        ),
+        (
+            &[(2400, 2401, false)],
+            (2408, 2416, false),
+            Err(FragmentOverlap),
+        ),
+        (
+            &[(2400, 2401, false)],
+            (2408, 2416, true),
+            Err(FragmentOverlap),
+        ),
+        (
+            &[(2400, 2408, true)],
+            (2400, 2408, false),
+            Err(FragmentOverlap),
+        ),
     ] {
         assert_eq!(all(more, last), result, "{more:?} {last:?}");
     }

@@ -104,7 +104,8 @@ impl<P: Port> Worker<P> {
         let counters = &self.shared.counters;
         let packet = frame.packet();
         let octets = packet.data();
-        let Some(mut cutter) = Cutter::new(octets, usize::from(cut.l3), usize::from(cut.mtu)) else {
+        let Some(mut cutter) = Cutter::new(octets, usize::from(cut.l3), usize::from(cut.mtu))
+        else {
             counters.count_drop(DropReason::MtuExceeded);
             return;
         };
