@@ -36,6 +36,7 @@ fn answers(bytes: &[u8]) -> Vec<Answer> {
     out.into_iter().map(answer).collect()
 }
 
+// case JSON-001: what must be taken is, what must be refused is, and nothing crashes or hangs.
 #[test]
 fn every_case_of_the_json_suite_is_answered_as_its_name_says() {
     let Some(dir) = captures("json") else { return };
@@ -75,6 +76,7 @@ fn every_case_of_the_json_suite_is_answered_as_its_name_says() {
     assert!(cases > 100, "{cases}");
 }
 
+// case K8S-001: streams of a real API server, line by line.
 #[test]
 fn recorded_watch_streams_are_answered_event_by_event() {
     let Some(dir) = captures("k8s/watch-samples") else {

@@ -16,6 +16,7 @@ fn two_vlans() -> Vec<serde_json::Value> {
     ]
 }
 
+// case GWA-001: a missing backend is said in the status, until it comes.
 #[test]
 fn a_dangling_service_heals_when_it_arrives() {
     let mut all = vec![ingress("web", "web", "destinationAddress: 10.0.0.80")];
@@ -52,6 +53,7 @@ fn a_dangling_service_heals_when_it_arrives() {
     assert_eq!(at(&all), (true, "Programmed".to_owned()));
 }
 
+// case GWA-001: a reference across namespaces leads nowhere.
 #[test]
 fn a_service_of_another_namespace_is_not_found() {
     let mut elsewhere = service("web");
@@ -214,6 +216,7 @@ fn vlans_are_selected_by_name_category_and_exclusion() {
     }
 }
 
+// case GWA-001: of two that listen to the same, the older one does, and the other is told.
 #[test]
 fn the_older_of_two_virtual_servers_keeps_its_destination() {
     let cases = [

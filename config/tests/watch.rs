@@ -324,6 +324,7 @@ fn states_go_to_the_session_that_fed_the_object_once_each() {
     assert_eq!(hub.republish(), []);
 }
 
+// case GWA-001: a new generation is observed even if nothing else changes.
 #[test]
 fn a_new_generation_is_told_even_if_its_state_is_the_same() {
     let mut hub = hub();

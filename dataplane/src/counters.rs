@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use conntrack::EndReason;
 use crossbeam::utils::CachePadded;
 
 use crate::verdict::{Answer, DropReason, FlowStep};
@@ -180,6 +181,8 @@ pub struct ServiceCounters {
     pub original: Traffic,
     /// Towards the client.
     pub reply: Traffic,
+    /// Connections that ended, by the reason.
+    pub ended: [Counter; EndReason::ALL.len()],
 }
 
 /// The counters of one virtual server or pool member, a padded cell for each worker.
@@ -201,6 +204,8 @@ pub struct ServiceTotals {
     pub reply_packets: u64,
     /// Octets of those.
     pub reply_bytes: u64,
+    /// Connections that ended, by the reason: in the order of [`EndReason::ALL`].
+    pub ended: [u64; EndReason::ALL.len()],
 }
 
 impl ServiceStats {
@@ -225,6 +230,9 @@ impl ServiceStats {
             sum.original_bytes += cell.original.bytes.get();
             sum.reply_packets += cell.reply.packets.get();
             sum.reply_bytes += cell.reply.bytes.get();
+            for (sum, ended) in sum.ended.iter_mut().zip(&cell.ended) {
+                *sum += ended.get();
+            }
         }
         sum
     }

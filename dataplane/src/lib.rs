@@ -11,6 +11,7 @@
 //! - [`trains`]: datagrams whose fragments are on their way;
 //! - [`worker`]: ports and a pipeline, run to completion; [`command`]: what it can be asked;
 //! - [`steer`] and [`handoff`]: which worker a packet belongs to, and how it gets there;
+//! - [`journal`] and [`ipfix`]: what happens to flows, written down and exported;
 //! - [`bell`]: how who sleeps is woken;
 //! - [`control`]: configuration, neighbours, and the socket;
 //! - `discover`: which ports there are, and what stands in their way (with DPDK);
@@ -30,6 +31,8 @@ pub mod dpdk_port;
 pub mod egress;
 pub mod handoff;
 mod hold;
+pub mod ipfix;
+pub mod journal;
 pub mod memory;
 #[cfg(feature = "dpdk")]
 mod partial;

@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::watch::{Hub, Output};
 use config::{FieldError, ObjectState};
@@ -14,6 +15,7 @@ use vlan::resolver::ResolverConfig;
 
 use crate::control::{Control, ControlConfig};
 use crate::handoff::Crew;
+use crate::journal::Journal;
 use crate::memory::{MemoryFrame, MemoryPort, Wire};
 use crate::pipeline::PipelineConfig;
 use crate::steer::Steering;
@@ -119,7 +121,7 @@ impl Rig {
                 seed: config.seed,
                 ..ResolverConfig::default()
             },
-            batch: std::time::Duration::ZERO,
+            batch: Duration::ZERO,
         };
         let control = Control::new(&control_config, Hub::default());
         let wires: Vec<Vec<Wire>> = (0..config.ports)
@@ -316,6 +318,17 @@ impl Rig {
     /// All workers.
     pub fn workers(&self) -> &[Worker<MemoryPort>] {
         &self.workers
+    }
+
+    /// Has the workers write down what happens to their flows, `room` entries each; flows that last are told of
+    /// each `active_timeout`.
+    pub fn keep_journals(&mut self, room: usize, active_timeout: Duration) -> Vec<Arc<Journal>> {
+        let keep = |worker: &mut Worker<MemoryPort>| {
+            let journal = Arc::new(Journal::with_room(room, active_timeout));
+            worker.keep_journal(Arc::clone(&journal));
+            journal
+        };
+        self.workers.iter_mut().map(keep).collect()
     }
 
     /// Which worker each packet belongs to.

@@ -16,6 +16,7 @@ use crate::counters::WorkerCounters;
 use crate::egress::Own;
 use crate::handoff::{Crew, Handed};
 use crate::hold::{HoldQueue, Released};
+use crate::journal::{Journal, Scribe};
 use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::port::{BURST, Burst, Frame, Port};
 use crate::steer::Asked;
@@ -37,6 +38,8 @@ const TAKE_BUDGET: usize = 2 * BURST;
 const SOON: Duration = Duration::from_millis(1);
 /// How often a full transmit queue is tried again before its frames are dropped.
 const TX_TRIES: usize = 3;
+/// How long a worker that ends waits for the reader of its journal at most.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What a worker shares with the control thread.
 #[derive(Debug, Clone)]
@@ -108,6 +111,18 @@ impl<P: Port> Worker<P> {
         self
     }
 
+    /// Has what happens to its flows written down.
+    pub fn keep_journal(&mut self, journal: Arc<Journal>) {
+        self.pipeline.set_scribe(Scribe::new(journal));
+    }
+
+    /// It ends, and its flows with it: that is written down, if anything is.
+    pub fn close_journal(&self) {
+        if let Some(scribe) = self.pipeline.scribe() {
+            scribe.close(self.pipeline.flows(), FAREWELL);
+        }
+    }
+
     /// One turn: a burst from each port, and some housekeeping. Returns how many frames were
     /// received or sent on behalf of others; 0 means idle. `seen` is shown each frame with its
     /// verdict, after the rewrite.
@@ -170,9 +185,15 @@ impl<P: Port> Worker<P> {
         if !(self.waiting.is_empty() && self.dumps.is_empty()) {
             return SOON;
         }
-        let flows = self.pipeline.flows().next_expiry(now);
+        let flows = self.pipeline.flows();
+        let look = self.pipeline.scribe().and_then(|s| s.next_look(flows));
         let trains = self.pipeline.trains().next_expiry();
-        let next = flows.into_iter().chain(trains).min();
+        let next = flows
+            .next_expiry(now)
+            .into_iter()
+            .chain(trains)
+            .chain(look)
+            .min();
         next.map_or(Duration::MAX, |at| {
             Duration::from_nanos(at.as_nanos().saturating_sub(now.as_nanos()))
         })

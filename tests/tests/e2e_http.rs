@@ -78,6 +78,7 @@ fn with_automap_the_backends_see_the_self_ip_of_their_vlan() -> Result {
     balances(&Options::default(), "SRC_TRANS_AUTOMAP", INTERNAL_SELF)
 }
 
+// case LNX-021: a router over two VLANs of one interface, with real hosts.
 #[test]
 fn one_port_can_carry_both_vlans() -> Result {
     balances(

@@ -25,6 +25,8 @@ use crate::command::Command;
 use crate::compile::{CompileError, Names, Surroundings, compile};
 use crate::counters::WorkerCounters;
 use crate::egress::{Links, Stations};
+use crate::ipfix::Report;
+use crate::journal::Journal;
 use crate::tables::{PortInfo, Publisher, Tables};
 use crate::worker::Shared;
 
@@ -87,6 +89,7 @@ pub struct Control {
     port_facts: Option<PortFacts>,
     worker_facts: Option<WorkerFacts>,
     loads: Loads,
+    export: Option<Report>,
     health: health::Health,
     drain: Option<drain::Drain>,
     /// The tables are to be compiled anew though no object has changed.
@@ -169,6 +172,7 @@ impl Control {
             port_facts: None,
             worker_facts: None,
             loads: Loads::default(),
+            export: None,
             health: health::Health::default(),
             drain: None,
             compile_anew: false,
@@ -231,6 +235,22 @@ impl Control {
     /// Says where to ask for facts of workers.
     pub fn set_worker_facts(&mut self, facts: WorkerFacts) {
         self.worker_facts = Some(facts);
+    }
+
+    /// Says what to tell of the export of flows.
+    pub fn set_export(&mut self, report: Report) {
+        self.export = Some(report);
+    }
+
+    /// What a worker writes down its flows in, if they are exported.
+    pub fn journal(&self, worker: u16) -> Option<Arc<Journal>> {
+        let journals = &self.export.as_ref()?.journals;
+        journals.get(usize::from(worker)).map(Arc::clone)
+    }
+
+    /// Where new tables are to be had.
+    pub fn publisher(&self) -> Arc<Publisher> {
+        Arc::clone(&self.publisher)
     }
 
     /// How far each object has come.

@@ -140,7 +140,8 @@ impl State {
         };
         let segment = Segment {
             tcp: tcp_segment(packet, layers),
-            bytes: u32::try_from(packet.len()).unwrap_or(u32::MAX),
+            // The IP packet: neither Ethernet's header nor its padding.
+            bytes: u32::try_from(layers.end - layers.l3).unwrap_or(u32::MAX),
         };
         match self.flows.observe(id, direction, &segment, arrival.now) {
             Observed::Accept { .. } => {}

@@ -45,6 +45,7 @@ pub use leg::{FlowData, Leg, NextHop};
 
 use crate::counters::{ServiceCounters, WorkerCounters};
 use crate::egress::Own;
+use crate::journal::{Kind, Scribe};
 use crate::port::BURST;
 use crate::steer::{Asked, Steering};
 use crate::tables::Tables;
@@ -106,6 +107,8 @@ struct State {
     /// Whether the burst in hand is of fragments that have waited.
     waited: bool,
     idents: fragments::Idents,
+    /// Writes down what happens to flows, if somebody wants to know.
+    scribe: Option<Box<Scribe>>,
 }
 
 /// A frame on its way through the pipeline.
@@ -153,6 +156,7 @@ impl Pipeline {
                 trains: Trains::default(),
                 waited: false,
                 idents: fragments::Idents::alone(config.seed),
+                scribe: None,
             },
             straight_way: config.straight_way,
         }
@@ -165,6 +169,16 @@ impl Pipeline {
         self.state.idents = fragments::Idents::shared(&steering, self.state.worker);
         self.state.steering = steering;
         self.state.own = own;
+    }
+
+    /// Has what happens to flows written down from here on.
+    pub fn set_scribe(&mut self, scribe: Scribe) {
+        self.state.scribe = Some(Box::new(scribe));
+    }
+
+    /// Who writes down what happens to flows, if anybody does.
+    pub fn scribe(&self) -> Option<&Scribe> {
+        self.state.scribe.as_deref()
     }
 
     /// By which ports its worker sends itself.
@@ -225,6 +239,9 @@ impl Pipeline {
             state,
             straight_way,
         } = self;
+        if let Some(scribe) = &mut state.scribe {
+            scribe.set_now(now);
+        }
         let mut looks: ArrayVec<Option<Look>, BURST> = ArrayVec::new();
         if *straight_way {
             state.look(packets, &mut looks);
@@ -253,9 +270,17 @@ impl Pipeline {
             counters,
             worker,
             trains,
+            scribe,
             ..
         } = state;
+        if let Some(scribe) = scribe {
+            scribe.set_now(now);
+            scribe.look(flows, now);
+        }
         let ended = flows.expire(now, budget, &mut |flow, reason| {
+            if let Some(scribe) = scribe {
+                scribe.note(&flow, Kind::Ended(reason));
+            }
             account_end(tables, selector, counters, *worker, flow.data(), reason);
         });
         counters.flows.set(flows.len() as u64);
@@ -361,8 +386,19 @@ impl State {
         }
     }
 
+    /// Writes down what happened to a flow, if somebody wants to know.
+    #[inline]
+    fn note(&self, id: conntrack::FlowId, kind: Kind) {
+        if let Some(scribe) = &self.scribe
+            && let Some(flow) = self.flows.get(id)
+        {
+            scribe.note(&flow, kind);
+        }
+    }
+
     /// Forgets a flow before its time.
     fn end_flow(&mut self, tables: &Tables, id: conntrack::FlowId, reason: EndReason) {
+        self.note(id, Kind::Ended(reason));
         if let Some(data) = self.flows.remove(id, reason) {
             account_end(
                 tables,
@@ -421,6 +457,7 @@ fn account_end(
     selector.closed(data.member);
     for cell in service_counters(tables, worker, data) {
         cell.connections.sub(1);
+        cell.ended[reason as usize].add(1);
     }
     counters.flows_ended_total.add(1);
     if reason == EndReason::Evicted {

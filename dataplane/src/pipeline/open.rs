@@ -10,6 +10,7 @@ use vlan::Owner;
 use vlan::neighbor::Resolution;
 
 use super::{Arrival, FlowData, Leg, NextHop, State, options, service_counters};
+use crate::journal::Kind;
 use crate::steer::Question;
 use crate::tables::{MemberWay, Tables};
 use crate::verdict::{Answer, DropReason, FlowStep, Verdict};
@@ -187,7 +188,12 @@ impl State {
         }
         match self.open(tables, arrival, packet, layers, virtual_server) {
             Ok(verdict) => verdict,
-            Err(reason) => Verdict::Drop(reason),
+            Err(reason) => {
+                if let Some(scribe) = &mut self.scribe {
+                    scribe.refuse(&layers.key, virtual_server.id, reason);
+                }
+                Verdict::Drop(reason)
+            }
         }
     }
 
@@ -273,6 +279,7 @@ impl State {
         }
         self.counters.flows_opened_total.add(1);
         self.counters.flows.set(self.flows.len() as u64);
+        self.note(id, Kind::Opened);
         let verdict = self.translate(tables, arrival, packet, layers, id, FlowStep::Opened);
         // What could not be sent on has opened nothing: the next attempt chooses anew.
         if matches!(verdict, Verdict::Drop(_) | Verdict::Reply(..)) {

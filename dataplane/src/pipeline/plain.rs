@@ -254,7 +254,8 @@ impl State {
         };
         let vlan = leg.vlan();
         let exit = tables.exit(vlan)?;
-        if plain.end() - plain.l3() > exit.mtu {
+        let octets = plain.end() - plain.l3();
+        if octets > exit.mtu {
             return None;
         }
         let (out, headers) = if let Some(port) = exit.single {
@@ -278,7 +279,7 @@ impl State {
         let addrs = F::translated(&mut self.flows, hit, direction)?;
         let flow = self.flows.hit(hit)?;
         let ports = flow.translated_ports(direction);
-        if !flow.passes(direction, tcp.as_ref(), u32::try_from(len).ok()?, now) {
+        if !flow.passes(direction, tcp.as_ref(), u32::try_from(octets).ok()?, now) {
             return None;
         }
         // From here on it goes.

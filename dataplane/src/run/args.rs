@@ -9,6 +9,7 @@ use net::PortId;
 
 use super::memory_plan::MOST_FLOWS;
 use crate::compile::parse_interface;
+use crate::ipfix::args::IpfixArgs;
 
 /// Starts the dataplane on its ports and keeps it running until SIGTERM or SIGINT.
 #[derive(Debug, Clone, Args)]
@@ -158,6 +159,10 @@ pub struct RunArgs {
     /// Take in frames for any MAC address
     #[arg(long, env = "TMM_PROMISCUOUS", value_parser = truth)]
     pub promiscuous: bool,
+
+    /// What is told to a collector
+    #[command(flatten)]
+    pub ipfix: IpfixArgs,
 
     /// What is logged: a level (error, warn, info, debug, trace) or directives such as info,dpdk=debug
     #[arg(long, env = "TMM_LOG", value_name = "FILTER", default_value = "info")]

@@ -133,6 +133,8 @@ pub struct Plan {
     pub handoff: u64,
     /// What is known of datagrams in fragments, if as many as can be are under way.
     pub fragments: u64,
+    /// What is kept of flows until it is exported.
+    pub records: u64,
     /// Packet memory comes from huge pages.
     pub packets_huge: bool,
     /// The flow tables do.
@@ -179,6 +181,7 @@ impl Plan {
             tables_v6: self::tables(flows, wanted.workers, true) - tables,
             handoff: handoff_octets(wanted.workers),
             fragments: (trains::OCTETS as u64) * u64::from(wanted.workers),
+            records: 0,
             packets_huge,
             tables_huge,
         };
@@ -188,11 +191,28 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Adds what the export of flows takes.
+    ///
+    /// Errors: as [`new`](Self::new).
+    fn add_records(
+        &mut self,
+        octets: u64,
+        wanted: &Wanted,
+        offered: &Offered,
+    ) -> Result<(), RunError> {
+        self.records = octets;
+        if self.ordinary() > offered.ordinary {
+            return Err(RunError::Usage(self.refusal(offered, wanted.workers)));
+        }
+        Ok(())
+    }
+
     /// Ordinary memory, with IPv4 flows.
     fn ordinary(&self) -> u64 {
         let packets = if self.packets_huge { 0 } else { self.packets };
         let tables = if self.tables_huge { 0 } else { self.tables };
-        packets + tables + self.rings + self.handoff + self.fragments + EAL_ORDINARY + PROGRAM
+        let small = self.rings + self.handoff + self.fragments + self.records;
+        packets + tables + small + EAL_ORDINARY + PROGRAM
     }
 
     /// Huge pages, with some to spare for DPDK.
@@ -207,7 +227,7 @@ impl Plan {
 
     /// What is taken, of either kind, by the time the tables are full of IPv4 flows.
     pub fn sum(&self) -> u64 {
-        let small = self.rings + self.handoff + self.fragments;
+        let small = self.rings + self.handoff + self.fragments + self.records;
         self.packets + self.tables + small + EAL_ORDINARY + PROGRAM
     }
 
@@ -234,6 +254,7 @@ impl Plan {
             ("flow tables", self.tables, kind(self.tables_huge)),
             ("rings between workers", self.handoff, "ordinary"),
             ("datagrams in fragments", self.fragments, "ordinary"),
+            ("records of flows to be exported", self.records, "ordinary"),
             ("DPDK", EAL_ORDINARY, kind(self.packets_huge)),
             ("program, libraries, configuration", PROGRAM, "ordinary"),
         ];
@@ -354,7 +375,12 @@ pub fn plan(args: &RunArgs, choices: &[Choice]) -> Result<Plan, RunError> {
         workers: args.workers,
         hugepages: args.hugepages,
     };
-    let plan = Plan::new(&wanted, &offered)?;
+    let mut plan = Plan::new(&wanted, &offered)?;
+    plan.add_records(
+        args.ipfix.octets(args.workers, plan.flows),
+        &wanted,
+        &offered,
+    )?;
     plan.tell(&offered);
     Ok(plan)
 }

@@ -42,6 +42,8 @@ use crate::control::{Control, ControlConfig};
 use crate::discover::{self, takeover::TakeoverError};
 use crate::dpdk_port::{DpdkFrame, DpdkPort};
 use crate::handoff::{self, Crew, Handed};
+use crate::ipfix::{Export, Sources};
+use crate::journal::Journal;
 use crate::pipeline::PipelineConfig;
 use crate::steer::Steering;
 use crate::verdict::DropReason;
@@ -221,6 +223,10 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         machine: &machine,
         places: &places,
     };
+    let export = export(args, &control, started)?;
+    if let Some(export) = &export {
+        control.set_export(export.report().clone());
+    }
     let members = members(
         args, seed, &steering, &control, &ports, queues, &plan, &near,
     )?;
@@ -263,6 +269,8 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     stop_all.store(true, Ordering::Relaxed);
     sleepers.wake_workers();
     let outcome = team.join();
+    // The workers have written down their last.
+    drop(export);
     // The control side holds the facts of the ports; the socket goes with the server.
     drop(server);
     drop(control);
@@ -380,7 +388,11 @@ fn members(
                 icmp_errors_per_second: args.icmp_errors_per_second,
             };
             let counters = Arc::clone(&shared.counters);
-            let worker = near.make(number, || Worker::new(&pipeline, queues, shared.clone()))?;
+            let mut worker =
+                near.make(number, || Worker::new(&pipeline, queues, shared.clone()))?;
+            if let Some(journal) = control.journal(number) {
+                worker.keep_journal(journal);
+            }
             Ok(if args.workers > 1 {
                 (worker.with_crew(crew), counters)
             } else {
@@ -388,6 +400,27 @@ fn members(
             })
         })
         .collect()
+}
+
+/// The export of flows, if there is to be one.
+fn export(args: &RunArgs, control: &Control, started: Instant) -> Result<Option<Export>, RunError> {
+    let Some(collector) = &args.ipfix.collector else {
+        return Ok(None);
+    };
+    let collector = collector.resolve().map_err(RunError::Usage)?;
+    let timeout = args.ipfix.active_timeout();
+    let journals = control.workers().iter();
+    let sources = Sources {
+        journals: journals.map(|_| Arc::new(Journal::new(timeout))).collect(),
+        publisher: control.publisher(),
+        started,
+    };
+    let options = args.ipfix.options(args.replica().0);
+    let export = Export::start(collector, options, sources).map_err(|source| RunError::Io {
+        what: "start the IPFIX exporter",
+        source,
+    })?;
+    Ok(Some(export))
 }
 
 /// The flows that each worker tracks: they are shared out evenly, so the table is.

@@ -132,6 +132,7 @@ fn spawn(
                     idler.idle(&mut worker, now, &terms.stop);
                 }
             }
+            worker.close_journal();
             // Mbufs go back while this thread is still known to DPDK.
             drop(worker);
             drop(guard);

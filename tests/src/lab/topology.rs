@@ -287,6 +287,11 @@ impl Lab {
         }
     }
 
+    /// Where tmm runs: what it sends by the kernel arrives here too.
+    pub const fn tmm_namespace(&self) -> &Namespace {
+        &self.inside
+    }
+
     /// Kills tmm with no chance to clean up, and starts it anew with the same arguments.
     pub fn kill_and_restart_tmm(&mut self) -> Result {
         self.tmm.process.kill()?;
@@ -362,13 +367,19 @@ impl Lab {
     /// every buffer back in its pool.
     ///
     /// A lab dropped without it prints what everyone saw.
-    pub fn finish(mut self) -> Result {
+    pub fn finish(self) -> Result {
+        self.finish_then(|| Ok(()))
+    }
+
+    /// As [`finish`](Self::finish), and looks at what is left of it before the network goes.
+    pub fn finish_then<T>(mut self, look: impl FnOnce() -> Result<T>) -> Result<T> {
         self.tmm.stop_cleanly()?;
         if let Some(second) = &mut self.second {
             second.stop_cleanly()?;
         }
+        let seen = look()?;
         self.passed = true;
-        Ok(())
+        Ok(seen)
     }
 }
 

@@ -97,6 +97,7 @@ fn a_port_listed_twice_is_one_port() {
     assert!(Table::new(vec![twice]).is_ok());
 }
 
+// case VPPI-003: of several addresses, the one in the subnet of who is asked.
 #[test]
 fn the_source_is_the_self_ip_nearest_to_the_remote() {
     let mut v = vlan(1, 100);

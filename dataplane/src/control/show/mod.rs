@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use config::FieldError;
 use config::client::Show;
+use conntrack::EndReason;
 use net::{L4Port, PortId, Timestamp, VlanIndex};
 use serde_json::{Map, Value, json};
 
@@ -44,6 +45,7 @@ pub const TABLES: &[(&str, &str)] = &[
         "resolver",
         "what was done to find neighbours and to announce addresses",
     ),
+    ("export", "records of flows sent to a collector, and lost"),
     ("config", "objects and how far each has come"),
     (
         "health",
@@ -88,6 +90,7 @@ impl Control {
             "drops" => self.show_drops(),
             "workers" => self.show_workers(),
             "resolver" => self.show_resolver(),
+            "export" => self.show_export(),
             "config" => self.show_config(),
             "health" => self.show_health(now),
             other => {
@@ -448,6 +451,49 @@ impl Control {
         .collect()
     }
 
+    /// Nothing if nothing is exported.
+    fn show_export(&self) -> Vec<Row> {
+        let Some(report) = &self.export else {
+            return Vec::new();
+        };
+        let s = &report.stats;
+        [
+            (
+                "records",
+                s.records.get(),
+                "data records made: flows and events",
+            ),
+            ("templates", s.templates.get(), "template records made"),
+            ("messages", s.messages.get(), "messages sent"),
+            ("octets", s.octets.get(), "octets of those messages"),
+            (
+                "lost",
+                report.lost(),
+                "entries lost since the exporter was behind with taking them",
+            ),
+            (
+                "unsent",
+                s.unsent.get(),
+                "messages lost since the collector or the network did not take them",
+            ),
+            (
+                "skipped",
+                s.skipped.get(),
+                "interim records left out since too many flows last long",
+            ),
+        ]
+        .into_iter()
+        .map(|(counter, count, meaning)| {
+            row! {
+                "collector": report.collector.to_string(),
+                "counter": counter,
+                "count": count,
+                "meaning": meaning,
+            }
+        })
+        .collect()
+    }
+
     fn show_config(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for state in &self.states {
@@ -552,14 +598,27 @@ const WORKER_COUNTERS: &[Named] = &[
 ];
 
 fn service_row(totals: ServiceTotals) -> Row {
-    row! {
+    let mut row = row! {
         "connections": totals.connections,
         "connectionsTotal": totals.connections_total,
         "originalPackets": totals.original_packets,
         "originalBytes": totals.original_bytes,
         "replyPackets": totals.reply_packets,
         "replyBytes": totals.reply_bytes,
+    };
+    for (reason, count) in EndReason::ALL.iter().zip(totals.ended) {
+        row.insert(ended_column(*reason), json!(count));
     }
+    row
+}
+
+/// Such as `endedIdle`.
+fn ended_column(reason: EndReason) -> String {
+    let mut column = "ended".to_owned();
+    let mut letters = reason.name().chars();
+    column.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+    column.extend(letters);
+    column
 }
 
 /// A share of one in whole percents.

@@ -103,6 +103,7 @@ fn a_probe_for_our_address_is_answered_so_that_nobody_takes_it() {
     is_reply(&frame, "192.0.2.1", "0.0.0.0");
 }
 
+// case VPPI-001: a request for others, or from another subnet, is not answered.
 #[test]
 fn a_request_for_others_is_not_answered() {
     for (sender, expected) in [
@@ -161,6 +162,7 @@ fn our_own_frame_come_back_is_no_conflict() {
     assert_eq!(give(handle_arp, &frame).0, Outcome::Ignore(Ignored::Own));
 }
 
+// case VPPI-001: nor is one from a group, or cut off.
 #[test]
 fn arp_that_makes_no_sense_is_ignored() {
     let good = request_for("192.0.2.1");

@@ -234,6 +234,7 @@ fn our_own_advertisement_come_back_is_no_conflict() {
     );
 }
 
+// case VPPI-004: solicitations and advertisements with a wrong hop limit, source or target are nothing.
 #[test]
 fn what_may_have_crossed_a_router_is_ignored() {
     for hop_limit in [0, 1, 64, 254] {
@@ -270,6 +271,7 @@ fn router_discovery_is_left_alone() {
     );
 }
 
+// case OVS-044: an option that is cut off, or says it has no length, is never read past its end.
 #[test]
 fn malformed_discovery_is_ignored() {
     let malformed = |mut frame: Vec<u8>, change: &dyn Fn(&mut Vec<u8>)| {

@@ -9,6 +9,7 @@ fn nth(n: u16) -> String {
     format!("2001:db8::1:{n:x}")
 }
 
+// case LNX-019: an announcement from a foreign subnet teaches nothing.
 #[test]
 fn only_stations_on_the_link_are_asked_for_or_learned() {
     let mut bench = Bench::new();
@@ -49,6 +50,7 @@ fn only_stations_on_the_link_are_asked_for_or_learned() {
     assert_eq!(bench.resolver.counters().refused, refused);
 }
 
+// case VPPI-002: an announcement changes who is known, and makes nobody known.
 #[test]
 fn nobody_is_learned_unasked_and_without_asking_us() {
     for how in [
@@ -94,6 +96,7 @@ fn a_scan_does_not_push_out_neighbors_that_answer() {
     assert!(counters.no_room > 0 && counters.evicted > 0, "{counters:?}");
 }
 
+// case VPPI-005: at its limit, the table gives the place of a neighbour that is not in use to another.
 #[test]
 fn a_full_table_makes_room_by_forgetting_who_is_not_in_use() {
     let mut bench = Bench::with(ResolverConfig {

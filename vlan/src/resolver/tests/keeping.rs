@@ -63,6 +63,7 @@ fn a_checked_neighbor_that_answers_is_good_for_another_round() {
     assert_eq!(bench.resolver.counters().moved, 0);
 }
 
+// case VPPI-005: three probes to the station, three to all, then it is gone.
 #[test]
 fn a_neighbor_gone_is_asked_thrice_then_looked_for_thrice_then_failed() {
     for (who, one, all) in [(V4, ARP_ONE, ARP_ALL), (V6, ND_ONE, ND_ALL)] {
@@ -181,6 +182,7 @@ fn a_move_within_a_second_of_the_answer_is_refused() {
     assert_eq!(bench.resolver.counters().refused, 2);
 }
 
+// case VPPI-004: two stations that both answer do not make the neighbour flap.
 #[test]
 fn an_advertisement_without_override_only_raises_doubt() {
     let mut bench = Bench::new();
