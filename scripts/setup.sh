@@ -17,7 +17,7 @@ BUILD_PACKAGES=(build-essential pkg-config clang libclang-dev libdpdk-dev ca-cer
 DEMO_PACKAGES=(iproute2 iputils-ping jq tcpdump)
 VF_PACKAGES=(python3 binutils debian-archive-keyring)
 IMAGE_PACKAGES=(podman crun debootstrap libcap2-bin)
-TEST_PACKAGES=(dpdk dpdk-dev tshark nfdump iperf3 iputils-arping ethtool valgrind)
+TEST_PACKAGES=(dpdk dpdk-dev tshark nfdump iperf3 iputils-arping ethtool valgrind libusrsctp-examples nftables python3-scapy)
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$@" >&2; exit 1; }

@@ -15,6 +15,18 @@ const fn short_names(kind: Kind) -> &'static [&'static str] {
         ],
         Kind::IngressTcp => &["ingresstcp", "tcp", "spkingresstcp", "f5-spk-ingresstcp"],
         Kind::IngressUdp => &["ingressudp", "udp", "spkingressudp", "f5-spk-ingressudp"],
+        Kind::IngressNgap => &[
+            "ingressngap",
+            "ngap",
+            "spkingressngap",
+            "f5-spk-ingressngap",
+        ],
+        Kind::IngressDiameter => &[
+            "ingressdiameter",
+            "diameter",
+            "spkingressdiameter",
+            "f5-spk-ingressdiameter",
+        ],
         Kind::Service => &["service", "svc"],
         Kind::EndpointSlice => &["endpointslice", "eps"],
     }
@@ -74,6 +86,8 @@ mod tests {
             ("f5-spk-staticroute", Kind::StaticRoute),
             ("f5-spk-ingresstcp", Kind::IngressTcp),
             ("f5-spk-ingressudp", Kind::IngressUdp),
+            ("f5-spk-ingressngap", Kind::IngressNgap),
+            ("f5-spk-ingressdiameter", Kind::IngressDiameter),
         ] {
             assert_eq!(find(singular), Some(kind), "{singular}");
             assert_eq!(full_name(&format!("{singular}s")), kind.name());

@@ -39,7 +39,8 @@ fn a_kind_without_a_definition_is_refused_with_those_that_have_one() {
         assert_eq!(ran.code, 1);
         assert!(
             ran.err.contains(
-                "(there are F5SPKVlan, F5SPKStaticRoute, F5SPKIngressTCP, F5SPKIngressUDP)"
+                "(there are F5SPKVlan, F5SPKStaticRoute, F5SPKIngressTCP, F5SPKIngressUDP, \
+                 F5SPKIngressNGAP, F5SPKIngressDiameter)"
             ),
             "{ran}"
         );

@@ -19,6 +19,12 @@ pub enum Kind {
     /// A UDP virtual server.
     #[serde(rename = "F5SPKIngressUDP")]
     IngressUdp,
+    /// An SCTP virtual server for NGAP.
+    #[serde(rename = "F5SPKIngressNGAP")]
+    IngressNgap,
+    /// Virtual servers for Diameter, over TCP and SCTP.
+    #[serde(rename = "F5SPKIngressDiameter")]
+    IngressDiameter,
     /// The core Service: names the ports of a pool.
     Service,
     /// Part of the members of a Service.
@@ -27,11 +33,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every programmed kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Vlan,
         Self::StaticRoute,
         Self::IngressTcp,
         Self::IngressUdp,
+        Self::IngressNgap,
+        Self::IngressDiameter,
         Self::Service,
         Self::EndpointSlice,
     ];
@@ -43,6 +51,8 @@ impl Kind {
             Self::StaticRoute => "F5SPKStaticRoute",
             Self::IngressTcp => "F5SPKIngressTCP",
             Self::IngressUdp => "F5SPKIngressUDP",
+            Self::IngressNgap => "F5SPKIngressNGAP",
+            Self::IngressDiameter => "F5SPKIngressDiameter",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
         }
@@ -52,6 +62,7 @@ impl Kind {
     pub const fn api_version(self) -> &'static str {
         match self {
             Self::Vlan | Self::StaticRoute => "k8s.f5net.com/v1",
+            Self::IngressNgap | Self::IngressDiameter => "k8s.f5net.com/v1",
             Self::IngressTcp => "ingresstcp.k8s.f5net.com/v1",
             Self::IngressUdp => "ingressudp.k8s.f5net.com/v1",
             Self::Service => "v1",
@@ -66,6 +77,8 @@ impl Kind {
             Self::StaticRoute => "f5-spk-staticroutes",
             Self::IngressTcp => "f5-spk-ingresstcps",
             Self::IngressUdp => "f5-spk-ingressudps",
+            Self::IngressNgap => "f5-spk-ingressngaps",
+            Self::IngressDiameter => "f5-spk-ingressdiameters",
             Self::Service => "services",
             Self::EndpointSlice => "endpointslices",
         }
@@ -89,11 +102,9 @@ impl fmt::Display for Kind {
 }
 
 /// Kinds of the same family that are recognised and refused.
-pub const UNSUPPORTED: [&str; 9] = [
+pub const UNSUPPORTED: [&str; 7] = [
     "F5SPKSnatpool",
     "F5SPKEgress",
-    "F5SPKIngressNGAP",
-    "F5SPKIngressDiameter",
     "F5SPKPortList",
     "F5SPKAddressList",
     "F5SPKDnscache",

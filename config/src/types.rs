@@ -244,6 +244,8 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
 }
 
 impl std::fmt::Display for Protocol {
@@ -251,22 +253,23 @@ impl std::fmt::Display for Protocol {
         f.write_str(match self {
             Self::Tcp => "TCP",
             Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
         })
     }
 }
 
-/// One virtual server: an Ingress object and one address family of its destination.
+/// One virtual server: an Ingress object, and one protocol and address family of its destinations.
 ///
 /// It is listed as soon as its object is valid, so that it can be shown as down; it is to answer
 /// only while [`VirtualServer::is_live`] and while it listens on a VLAN.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualServer {
-    /// `namespace/name` of its object. The two families of one object share it.
+    /// `namespace/name` of its object. All virtual servers of one object share it.
     pub name: String,
     /// The object it comes from.
     pub object: ObjectKey,
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     pub protocol: Protocol,
     /// The address or prefix it listens on; `/0` for a wildcard.
     pub destination: IpPrefix,

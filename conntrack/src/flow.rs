@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 
+use crate::sctp::Association;
 use crate::shared::Shared;
 use crate::state::{Invalid, Observed, Segment, State};
 use crate::tcp::{Connection, Step, TcpSegment};
@@ -329,6 +330,15 @@ impl<D: Copy> Flow<D> {
                 self.tcp.observe(self.state, direction, tcp, renewed)
             }
             _ if self.proto == IpProto::TCP => Step::Invalid(Invalid::Flags),
+            _ if self.proto == IpProto::SCTP => {
+                let Some(chunks) = &segment.sctp else {
+                    return Observed::Invalid(Invalid::NotOpen);
+                };
+                let mut association = Association::load(&self.tcp);
+                let step = association.observe(self.state, direction, chunks);
+                association.store(&mut self.tcp);
+                step
+            }
             _ => match direction {
                 Direction::Original => Step::Live(self.state),
                 Direction::Reply => Step::Live(State::Replied),

@@ -9,7 +9,7 @@
 //!   IPv6 flows have in common; `deadlines`: when a slot is to be looked at. None of them
 //!   knows what a flow is;
 //! - [`timeouts`]: how long a flow may stay silent in each state;
-//! - [`state`] and [`tcp`]: what a packet does to a flow;
+//! - [`state`], [`tcp`] and `sctp`: what a packet does to a flow;
 //! - [`flow`]: one entry, with both of its tuples and the caller's own data;
 //! - [`event`]: why a flow ended;
 //! - [`table`]: all of it together.
@@ -62,6 +62,7 @@ mod hash;
 mod index;
 mod machine;
 mod memory;
+mod sctp;
 mod shared;
 pub mod state;
 pub mod stats;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use net::IpProto;
+use net::sctp::Chunks;
 
 use crate::event::EndReason;
 use crate::tcp::TcpSegment;
@@ -18,7 +19,7 @@ pub enum State {
     SynSent,
     /// TCP: both sides have sent a SYN, and one of them is not acknowledged yet.
     SynReceived,
-    /// TCP: the handshake is complete.
+    /// TCP and SCTP: the handshake is complete.
     Established,
     /// TCP: one side has sent a FIN.
     FinWait,
@@ -28,17 +29,29 @@ pub enum State {
     LastAck,
     /// TCP: both sides have closed; kept for packets that are late.
     TimeWait,
-    /// TCP: reset; kept for packets that were under way.
+    /// TCP: reset; SCTP: aborted; kept for packets that were under way.
     Closed,
     /// Other protocols: packets in the original direction only.
     Unreplied,
     /// Other protocols: packets in both directions.
     Replied,
+    /// SCTP: INIT was sent.
+    CookieWait,
+    /// SCTP: the client has sent COOKIE ECHO, which is not answered yet.
+    CookieEchoed,
+    /// SCTP: the client has sent SHUTDOWN.
+    ShutdownSent,
+    /// SCTP: the server has sent SHUTDOWN.
+    ShutdownReceived,
+    /// SCTP: SHUTDOWN was answered.
+    ShutdownAckSent,
+    /// SCTP: both sides have finished; kept for packets that are late.
+    ShutdownComplete,
 }
 
 impl State {
     /// Every state, in the order of the discriminants.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::SynSent,
         Self::SynReceived,
         Self::Established,
@@ -49,6 +62,12 @@ impl State {
         Self::Closed,
         Self::Unreplied,
         Self::Replied,
+        Self::CookieWait,
+        Self::CookieEchoed,
+        Self::ShutdownSent,
+        Self::ShutdownReceived,
+        Self::ShutdownAckSent,
+        Self::ShutdownComplete,
     ];
 
     /// The name in dumps and counters.
@@ -64,6 +83,12 @@ impl State {
             Self::Closed => "CLOSED",
             Self::Unreplied => "UNREPLIED",
             Self::Replied => "REPLIED",
+            Self::CookieWait => "COOKIE_WAIT",
+            Self::CookieEchoed => "COOKIE_ECHOED",
+            Self::ShutdownSent => "SHUTDOWN_SENT",
+            Self::ShutdownReceived => "SHUTDOWN_RECD",
+            Self::ShutdownAckSent => "SHUTDOWN_ACK_SENT",
+            Self::ShutdownComplete => "SHUTDOWN_COMPLETE",
         }
     }
 
@@ -78,6 +103,8 @@ impl State {
     pub(crate) const fn initial(proto: IpProto) -> Self {
         if proto.0 == IpProto::TCP.0 {
             Self::SynSent
+        } else if proto.0 == IpProto::SCTP.0 {
+            Self::CookieWait
         } else {
             Self::Unreplied
         }
@@ -86,12 +113,21 @@ impl State {
     /// Why a flow ends that was silent for too long in this state.
     pub(crate) const fn expiry(self) -> EndReason {
         match self {
-            Self::SynSent | Self::SynReceived | Self::Unreplied => EndReason::Unanswered,
-            Self::TimeWait => EndReason::Closed,
+            Self::SynSent
+            | Self::SynReceived
+            | Self::Unreplied
+            | Self::CookieWait
+            | Self::CookieEchoed => EndReason::Unanswered,
+            Self::TimeWait | Self::ShutdownComplete => EndReason::Closed,
             Self::Closed => EndReason::Reset,
-            Self::Established | Self::Replied | Self::FinWait | Self::CloseWait | Self::LastAck => {
-                EndReason::Idle
-            }
+            Self::Established
+            | Self::Replied
+            | Self::FinWait
+            | Self::CloseWait
+            | Self::LastAck
+            | Self::ShutdownSent
+            | Self::ShutdownReceived
+            | Self::ShutdownAckSent => EndReason::Idle,
         }
     }
 }
@@ -107,6 +143,8 @@ impl fmt::Display for State {
 pub struct Segment {
     /// The TCP header; a packet of a TCP flow without one is invalid.
     pub tcp: Option<TcpSegment>,
+    /// What is in an SCTP packet; one of an SCTP flow without is invalid.
+    pub sctp: Option<Chunks>,
     /// Octets the packet counts with, by the caller's definition (usually its IP length).
     pub bytes: u32,
 }
@@ -115,7 +153,11 @@ impl Segment {
     /// A packet of a protocol without state of its own.
     #[inline]
     pub const fn datagram(bytes: u32) -> Self {
-        Self { tcp: None, bytes }
+        Self {
+            tcp: None,
+            sctp: None,
+            bytes,
+        }
     }
 
     /// A TCP segment.
@@ -123,6 +165,17 @@ impl Segment {
     pub const fn tcp(tcp: TcpSegment, bytes: u32) -> Self {
         Self {
             tcp: Some(tcp),
+            sctp: None,
+            bytes,
+        }
+    }
+
+    /// An SCTP packet.
+    #[inline]
+    pub const fn sctp(chunks: Chunks, bytes: u32) -> Self {
+        Self {
+            tcp: None,
+            sctp: Some(chunks),
             bytes,
         }
     }
@@ -137,7 +190,8 @@ pub enum Observed {
         /// The state the flow went to, if it changed.
         new_state: Option<State>,
     },
-    /// A SYN in the original direction that opens a new connection under the tuple of one that is
+    /// An INIT in the original direction under the tuple of an association that is over; or
+    /// a SYN in the original direction that opens a new connection under the tuple of one that is
     /// over: in CLOSED any, in TIME_WAIT one with a higher sequence number than the connection
     /// before (RFC 9293 section 3.6.1; timestamps, RFC 6191, are not looked at). Nothing was
     /// counted: remove the flow with
@@ -155,7 +209,7 @@ pub enum Invalid {
     NoFlow,
     /// A combination of TCP flags that no state calls for, such as SYN with FIN or none at all.
     Flags,
-    /// A segment that needs a handshake which has not taken place.
+    /// A segment or packet that needs a handshake which has not taken place.
     NotOpen,
     /// A SYN-ACK that acknowledges what was not sent.
     BadAck,
@@ -163,17 +217,20 @@ pub enum Invalid {
     BadReset,
     /// A SYN in time-wait that is not newer than the connection before (RFC 9293 section 3.6.1).
     OldSyn,
+    /// An SCTP packet with a verification tag that its receiver has not chosen (RFC 9260 section 8.5).
+    BadTag,
 }
 
 impl Invalid {
     /// Every reason, in the order of the discriminants.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NoFlow,
         Self::Flags,
         Self::NotOpen,
         Self::BadAck,
         Self::BadReset,
         Self::OldSyn,
+        Self::BadTag,
     ];
 
     /// The name in counters.
@@ -185,6 +242,7 @@ impl Invalid {
             Self::BadAck => "bad_ack",
             Self::BadReset => "bad_reset",
             Self::OldSyn => "old_syn",
+            Self::BadTag => "bad_tag",
         }
     }
 }

@@ -143,12 +143,20 @@ impl Class {
     const fn of(state: State) -> Self {
         match state {
             State::Established | State::Replied => Self::Kept,
-            State::FinWait | State::CloseWait | State::LastAck => Self::HalfClosed,
+            State::FinWait
+            | State::CloseWait
+            | State::LastAck
+            | State::ShutdownSent
+            | State::ShutdownReceived
+            | State::ShutdownAckSent => Self::HalfClosed,
             State::SynSent
             | State::SynReceived
             | State::TimeWait
             | State::Closed
-            | State::Unreplied => Self::Transient,
+            | State::Unreplied
+            | State::CookieWait
+            | State::CookieEchoed
+            | State::ShutdownComplete => Self::Transient,
         }
     }
 }
@@ -196,12 +204,14 @@ impl<D: Copy> Table<D> {
         self.len as usize
     }
 
-    /// Flows that are not over: neither in TIME_WAIT nor CLOSED, where they only wait for packets that are
+    /// Flows that are not over: neither in TIME_WAIT, CLOSED nor SHUTDOWN_COMPLETE, where they only wait for packets that are
     /// late.
     pub fn open(&self) -> u64 {
         let over = |state| u64::from(self.stats().in_state(state));
         let all = self.len() as u64;
-        all.saturating_sub(over(State::TimeWait) + over(State::Closed))
+        all.saturating_sub(
+            over(State::TimeWait) + over(State::Closed) + over(State::ShutdownComplete),
+        )
     }
 
     /// Whether there are no flows.

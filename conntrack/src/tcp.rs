@@ -185,6 +185,20 @@ impl Connection {
         sender.in_flight(seq) || sender.in_flight(seq.wrapping_add(1))
     }
 
+    /// The room of a connection as six words and an octet, for protocols that keep other facts in it.
+    pub(crate) const fn words(&self) -> ([u32; 6], u8) {
+        let (a, b) = (&self.original, &self.reply);
+        ([a.isn, a.next, a.una, b.isn, b.next, b.una], a.facts)
+    }
+
+    /// See [`words`](Self::words).
+    pub(crate) const fn set_words(&mut self, [a, b, c, d, e, f]: [u32; 6], octet: u8) {
+        let (original, reply) = (&mut self.original, &mut self.reply);
+        (original.isn, original.next, original.una) = (a, b, c);
+        (reply.isn, reply.next, reply.una) = (d, e, f);
+        original.facts = octet;
+    }
+
     /// Takes note of a segment of an established connection that only moves data or acknowledges it,
     /// as nearly all do; whether it was one. If not, nothing has changed, and
     /// [`observe`](Self::observe) is to be asked.

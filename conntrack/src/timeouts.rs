@@ -51,7 +51,16 @@ impl Timeouts {
         Self::udp()
     }
 
-    /// Other protocols, SCTP among them: unreplied 30 s, idle 300 s.
+    /// SCTP: opening 30 s, idle 300 s, shutting down 60 s, finished 10 s, aborted 5 s.
+    ///
+    /// Ends that have nothing to say ask after each other about every 30 s (RFC 9260 section 8.3 and
+    /// section 16, `HB.Interval`), so an association is silent for 300 s only if one of them is gone. INIT is
+    /// sent again after 1, 3, 7 and 15 s, SHUTDOWN likewise.
+    pub const fn sctp() -> Self {
+        Self::tcp()
+    }
+
+    /// Other protocols: unreplied 30 s, idle 300 s.
     pub const fn other() -> Self {
         Self::tcp()
     }
@@ -95,10 +104,17 @@ impl Timeouts {
     #[inline]
     pub const fn of(&self, state: State) -> Duration {
         let seconds = match state {
-            State::SynSent | State::SynReceived | State::Unreplied => self.opening as u64,
+            State::SynSent
+            | State::SynReceived
+            | State::Unreplied
+            | State::CookieWait
+            | State::CookieEchoed => self.opening as u64,
             State::Established | State::Replied => self.idle as u64,
             State::FinWait | State::CloseWait | State::LastAck => self.closing as u64,
-            State::TimeWait => self.time_wait as u64,
+            State::ShutdownSent | State::ShutdownReceived | State::ShutdownAckSent => {
+                self.closing as u64
+            }
+            State::TimeWait | State::ShutdownComplete => self.time_wait as u64,
             State::Closed => self.closed as u64,
         };
         Duration::from_secs(seconds)

@@ -7,11 +7,11 @@ use common::{key, new_flow, secs, table, translated};
 use conntrack::Direction::{Original, Reply};
 use conntrack::State::{Replied, Unreplied};
 use conntrack::{EndReason, NewFlow, Observed, Segment, State, Timeouts};
-use net::IpProto;
+use net::{FlowKey, IpProto, L4Port};
 
 #[test]
 fn other_protocols_are_unreplied_until_a_reply_comes() {
-    for proto in [IpProto::UDP, IpProto::ICMP, IpProto::ICMPV6, IpProto::SCTP] {
+    for proto in [IpProto::UDP, IpProto::ICMP, IpProto::ICMPV6, IpProto(253)] {
         let mut table = table(4);
         let id = table.insert(new_flow(proto, 1), secs(0)).unwrap();
         let mut packet = |direction, state| {
@@ -27,6 +27,44 @@ fn other_protocols_are_unreplied_until_a_reply_comes() {
         assert_eq!((flow.packets(Original), flow.bytes(Original)), (3, 300));
         assert_eq!((flow.packets(Reply), flow.bytes(Reply)), (1, 100));
     }
+}
+
+// case OVS-015: a protocol that has no ports, or that nobody here knows, is tracked by both addresses and its number
+#[test]
+fn a_protocol_without_ports_is_tracked_by_its_addresses() {
+    let of = |proto, n| {
+        let key = key(IpProto(proto), n);
+        FlowKey::new(key.src, key.dst, L4Port(0), L4Port(0), key.proto)
+    };
+    let mut table = table(8);
+    let keys = [of(253, 0x100), of(253, 0x200), of(47, 0x100)];
+    for original in keys {
+        let flow = NewFlow {
+            original,
+            reply: original.inverted(),
+            timeouts: Timeouts::other(),
+            data: 1,
+        };
+        let id = table.insert(flow, secs(0)).unwrap();
+        let seen = table.observe(id, Original, &Segment::datagram(60), secs(0));
+        assert_eq!(seen, Observed::Accept { new_state: None });
+        // A second packet of the same addresses and protocol is of the same flow.
+        assert_eq!(table.lookup(&original), Some((id, Original)));
+        assert_eq!(
+            table.insert(flow, secs(0)),
+            Err(conntrack::InsertError::Collision)
+        );
+        assert_eq!(table.lookup(&original.inverted()), Some((id, Reply)));
+        let seen = table.observe(id, Reply, &Segment::datagram(60), secs(1));
+        assert!(matches!(
+            seen,
+            Observed::Accept {
+                new_state: Some(Replied)
+            }
+        ));
+    }
+    assert_eq!(table.len(), 3);
+    assert_eq!(table.lookup(&of(47, 0x200)), None);
 }
 
 #[test]
@@ -93,6 +131,7 @@ fn names_are_the_ones_operators_know() {
     assert_eq!(
         names.join(" "),
         "SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT LAST_ACK TIME_WAIT CLOSED \
-         UNREPLIED REPLIED"
+         UNREPLIED REPLIED COOKIE_WAIT COOKIE_ECHOED SHUTDOWN_SENT SHUTDOWN_RECD \
+         SHUTDOWN_ACK_SENT SHUTDOWN_COMPLETE"
     );
 }

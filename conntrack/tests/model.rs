@@ -100,9 +100,11 @@ fn class(state: State) -> Option<u8> {
 fn seconds(state: State, timeout: u64) -> Duration {
     Duration::from_secs(match state {
         State::SynSent | State::SynReceived | State::Unreplied => timeout,
+        State::CookieWait | State::CookieEchoed => timeout,
         State::Established | State::Replied => 2 * timeout,
         State::FinWait | State::CloseWait | State::LastAck => 3 * timeout,
-        State::TimeWait => timeout / 2 + 1,
+        State::ShutdownSent | State::ShutdownReceived | State::ShutdownAckSent => 3 * timeout,
+        State::TimeWait | State::ShutdownComplete => timeout / 2 + 1,
         State::Closed => timeout / 4 + 1,
     })
 }

@@ -48,7 +48,7 @@ counted! {
         MartianAddress "martian_address" "address that must not be on the wire",
         TruncatedTransport "truncated_transport" "transport header cut off",
         BadTransportHeader "bad_transport_header" "malformed transport header",
-        BadTransportChecksum "bad_transport_checksum" "wrong TCP, UDP or ICMP checksum",
+        BadTransportChecksum "bad_transport_checksum" "wrong TCP, UDP, SCTP or ICMP checksum",
         UnknownVlan "unknown_vlan" "no VLAN with these tags on this port",
         NotForUs "not_for_us" "destination MAC is another station's",
         UnknownEthertype "unknown_ethertype" "neither ARP, IPv4 nor IPv6",
@@ -71,6 +71,8 @@ counted! {
         NoListener "no_listener" "allowed on the self IP, but nothing listens there",
         ResetWithoutFlow "reset_without_flow" "TCP reset for no flow",
         TcpInvalid "tcp_invalid" "TCP segment that does not fit its flow's state",
+        SctpInvalid "sctp_invalid" "SCTP packet with a tag that is not its association's, or ahead of its handshake",
+        SctpNoAssociation "sctp_no_association" "SCTP packet that opens no association, has none, and must not be answered",
         NoMember "no_member" "the pool has no member that may be selected",
         NoRoute "no_route" "no route to the next hop",
         NoSelfIp "no_self_ip" "automap, but the VLAN towards the member has no self IP of this family",
@@ -125,6 +127,9 @@ counted! {
         UnreachablePort "unreachable_port" "ICMP error: nothing listens on the port, or what did is gone",
         UnreachableProtocol "unreachable_protocol" "ICMP error: nothing here speaks the protocol",
         UnknownOption "unknown_option" "ICMPv6 error: an option that must be understood is not",
+        AbortNoAssociation "abort_no_association" "SCTP abort (or shutdown complete) to a packet that opens no association and has none",
+        AbortNoListener "abort_no_listener" "SCTP abort: allowed on the self IP, but nothing listens there",
+        AbortFlowGone "abort_flow_gone" "SCTP abort: the association's virtual server or member is gone",
     }
 }
 

@@ -50,7 +50,7 @@ pub enum ParseError {
     /// A transport length or data offset contradicts the packet.
     #[error("malformed transport header")]
     BadTransportHeader,
-    /// The TCP, UDP or ICMP checksum is wrong.
+    /// The TCP, UDP, SCTP or ICMP checksum is wrong.
     #[error("wrong transport checksum")]
     BadTransportChecksum,
 }
@@ -312,7 +312,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Verifies the transport checksum where the device has not. SCTP's CRC32c is left to the ends.
+    /// Verifies the transport checksum where the device has not.
     fn check_transport(&self, packet: &Packet<'_>, segment: &[u8]) -> Result<(), ParseError> {
         let wrong = Err(ParseError::BadTransportChecksum);
         let v6 = self.network == Network::Ipv6;
@@ -330,6 +330,7 @@ impl Layers {
             }
             IpProto::ICMP if !v6 => segment,
             IpProto::ICMPV6 if v6 => segment,
+            IpProto::SCTP => return crate::sctp::check(segment),
             _ => return Ok(()),
         };
         match packet.rx.l4_checksum {

@@ -5,6 +5,7 @@
 //! - [`addr`] and [`time`]: values that are valid by construction ([`MacAddr`], [`VlanId`],
 //!   [`IpPrefix`], [`L4Port`], [`Timestamp`]);
 //! - [`checksum`]: the Internet checksum, whole and incremental (RFC 1071, RFC 1624);
+//! - [`mod@crc32c`]: SCTP's checksum, whole and incremental (RFC 9260);
 //! - [`packet`]: a [`Packet`], one frame borrowed from whoever owns its buffer, with room in front;
 //! - [`tag`]: 802.1Q and 802.1ad tags, in the frame or stripped into metadata by a driver;
 //! - [`layers`]: [`Layers`], where each header of a frame begins, found once per packet;
@@ -13,6 +14,7 @@
 //! - [`mod@tuple`]: a [`Tuple`], the same as words in wire order, for the flow table;
 //! - [`rewrite`]: setting addresses and ports in place while the checksums stay right;
 //! - [`fragment`]: which part of which datagram a fragment is, and cutting packets into fragments;
+//! - [`sctp`]: what the chunks of an SCTP packet are;
 //! - [`emit`]: frames written from nothing (ARP, NDP, ICMP, TCP, UDP);
 //! - [`icmp`]: errors of our own, made in place, and the quoted packets of other stations' errors.
 //!
@@ -21,6 +23,7 @@
 
 pub mod addr;
 pub mod checksum;
+pub mod crc32c;
 pub mod emit;
 pub mod flow;
 pub mod fragment;
@@ -30,6 +33,7 @@ pub mod layers;
 pub mod packet;
 pub mod plain;
 pub mod rewrite;
+pub mod sctp;
 pub mod tag;
 pub mod time;
 pub mod tuple;

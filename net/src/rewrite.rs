@@ -7,6 +7,7 @@ use crate::flow::{Addr, FlowKey, IpProto};
 use crate::header::{Icmp, Ipv4, Ipv6, Tcp, Udp, view_mut};
 use crate::layers::{Fragment, Layers, Network};
 use crate::packet::Packet;
+use crate::sctp;
 
 /// A packet that a rewrite does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -14,8 +15,9 @@ pub enum RewriteError {
     /// Another address family or protocol than the rewrite was made for.
     #[error("the packet is not of the rewrite's family and protocol")]
     Mismatch,
-    /// A later fragment, whose octets must not be taken for a transport header.
-    #[error("a later fragment has no transport header to rewrite")]
+    /// A later fragment, whose octets must not be taken for a transport header; or any of SCTP whose ports
+    /// would change.
+    #[error("a fragment that cannot be rewritten by itself")]
     Fragment,
     /// Hops are used up (RFC 1812 section 5.3.1): the packet must not be forwarded.
     #[error("time to live exceeded")]
@@ -118,15 +120,16 @@ impl Rewrite {
         &self.to
     }
 
-    /// Rewrites `packet`, takes one hop off, and adjusts the checksums (RFC 1624). TCP and UDP only;
+    /// Rewrites `packet`, takes one hop off, and adjusts the checksums (RFC 1624). TCP, UDP and SCTP only;
     /// a UDP datagram without a checksum stays without one (RFC 3022 section 4.1). A first
-    /// fragment is rewritten like a whole packet.
+    /// fragment is rewritten like a whole packet, but for SCTP with other ports: how its checksum changes
+    /// depends on how long the whole packet is.
     #[inline]
     pub fn apply(&self, packet: &mut Packet<'_>, layers: &Layers) -> Result<(), RewriteError> {
         let to = &self.to;
         // All that can be refused is, before the first octet changes.
         let rewritable = match to.proto {
-            IpProto::TCP | IpProto::UDP => true,
+            IpProto::TCP | IpProto::UDP | IpProto::SCTP => true,
             // Echoes have an identifier.
             IpProto::ICMP => matches!(layers.icmp_type, 0 | 8) && to.src.is_v4(),
             IpProto::ICMPV6 => matches!(layers.icmp_type, 128 | 129) && !to.src.is_v4(),
@@ -135,7 +138,10 @@ impl Rewrite {
         if layers.key.proto != to.proto || !rewritable {
             return Err(RewriteError::Mismatch);
         }
-        if layers.fragment == Fragment::Later {
+        let ports = |key: &FlowKey| (key.sport(), key.dport());
+        let other_ports = to.proto == IpProto::SCTP && ports(to) != ports(&layers.key);
+        if layers.fragment == Fragment::Later || (layers.fragment == Fragment::First && other_ports)
+        {
             return Err(RewriteError::Fragment);
         }
         if layers.ttl <= 1 {
@@ -164,6 +170,12 @@ impl Rewrite {
                 let icmp: &mut Icmp = view_mut(frame, layers.l4).ok_or(RewriteError::Mismatch)?;
                 icmp.ident = to.sport().0.into();
                 icmp.checksum = self.deltas.adjust_transport(icmp.checksum.get()).into();
+            }
+            // No checksum of its covers the addresses.
+            IpProto::SCTP => {
+                let segment = frame.get_mut(layers.l4..layers.end);
+                let segment = segment.ok_or(RewriteError::Mismatch)?;
+                sctp::set_ports(segment, to.sport().0, to.dport().0);
             }
             _ => return Err(RewriteError::Mismatch),
         }

@@ -16,6 +16,14 @@ use crate::resource::{
 use crate::store::Store;
 use crate::types::{ListenScope, Pool, PoolKey, PoolMember, Protocol, VirtualServer, Vlan};
 
+/// The kinds that make virtual servers.
+const INGRESSES: [Kind; 4] = [
+    Kind::IngressTcp,
+    Kind::IngressUdp,
+    Kind::IngressNgap,
+    Kind::IngressDiameter,
+];
+
 pub(super) fn resolve<'s>(
     store: &'s Store,
     vlans: &'s [Vlan],
@@ -25,13 +33,18 @@ pub(super) fn resolve<'s>(
     let mut scopes = Scopes::new(vlans);
     let mut claims: HashMap<(Protocol, IpPrefix, L4Port), Claim<'_>> = HashMap::new();
     let mut servers = Vec::new();
-    for (key, stored) in oldest_first(store, &[Kind::IngressTcp, Kind::IngressUdp]) {
-        let Resource::Ingress(ingress) = &stored.object.resource else {
+    for (key, stored) in oldest_first(store, &INGRESSES) {
+        let ingresses = stored.object.resource.ingresses();
+        // The same for all of them.
+        let Some(vlans) = ingresses.first().map(|ingress| ingress.vlans.as_ref()) else {
             continue;
         };
-        let (listen, mut reasons) = scopes.resolve(ingress.vlans.as_ref());
+        let (listen, mut reasons) = scopes.resolve(vlans);
         let name: String = key.path();
-        for &destination in &ingress.destinations {
+        let places = ingresses
+            .iter()
+            .flat_map(|ingress| ingress.destinations.iter().map(move |to| (ingress, *to)));
+        for (ingress, destination) in places {
             let members = pools.members(key, ingress, destination, &mut reasons);
             let claim = claims
                 .entry((ingress.protocol, destination, ingress.port))
@@ -74,7 +87,10 @@ pub(super) fn resolve<'s>(
     }
     servers.sort_by(|a, b| {
         let family = |server: &VirtualServer| server.destination.addr().is_ipv6();
-        a.object.cmp(&b.object).then(family(a).cmp(&family(b)))
+        a.object
+            .cmp(&b.object)
+            .then(a.protocol.cmp(&b.protocol))
+            .then(family(a).cmp(&family(b)))
     });
     servers
 }
@@ -289,7 +305,9 @@ impl<'s> Pools<'s> {
 fn matches(port: PortProtocol, protocol: Protocol) -> bool {
     matches!(
         (port, protocol),
-        (PortProtocol::Tcp, Protocol::Tcp) | (PortProtocol::Udp, Protocol::Udp)
+        (PortProtocol::Tcp, Protocol::Tcp)
+            | (PortProtocol::Udp, Protocol::Udp)
+            | (PortProtocol::Sctp, Protocol::Sctp)
     )
 }
 

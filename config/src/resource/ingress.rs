@@ -1,4 +1,4 @@
-//! `F5SPKIngressTCP` and `F5SPKIngressUDP`.
+//! `F5SPKIngressTCP` and `F5SPKIngressUDP`, and what the other Ingress kinds have in common with them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use crate::types::{LbMethod, Monitor, Profile, Protocol, ServiceDownAction, Snat
 /// What an Ingress object says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ingress {
-    /// TCP or UDP, by kind.
+    /// TCP, UDP or SCTP, by kind.
     pub protocol: Protocol,
     /// Name of the Service, in the object's own namespace.
     pub service: String,
@@ -88,23 +88,39 @@ const MAX_VLANS: usize = 4094;
 /// Default idle timeouts in seconds.
 const IDLE_TCP: u32 = 300;
 const IDLE_UDP: u32 = 60;
+const IDLE_SCTP: u32 = 300;
 
 pub(super) fn read(object: &Fields<'_>, protocol: Protocol) -> Option<Ingress> {
+    read_with(object, |f| {
+        let place = read_place(f, None);
+        let common = read_common(f, protocol);
+        Some([common.at(protocol, place?)])
+    })?
+    .pop()
+}
+
+/// The Service, the monitors and, by `spec`, the rest of an object: one or several virtual servers.
+pub(super) fn read_with<S: IntoIterator<Item = Ingress>>(
+    object: &Fields<'_>,
+    spec: impl FnOnce(&Fields<'_>) -> Option<S>,
+) -> Option<Vec<Ingress>> {
     let service = object.require("service", read_service);
     let spec = object.require("spec", |node| {
         let f = node.object()?;
-        let spec = read_spec(&f, protocol);
+        let spec = spec(&f);
         f.deny_unknown();
         spec
     });
     let monitors = object.take("monitors", monitors::read);
     let (service, service_port) = service?;
-    Some(Ingress {
-        service,
-        service_port,
-        monitors: monitors.unwrap_or_default().into(),
-        ..spec?
-    })
+    let monitors: Arc<[Monitor]> = monitors.unwrap_or_default().into();
+    let whole = spec?.into_iter().map(|ingress| Ingress {
+        service: service.clone(),
+        service_port: service_port.clone(),
+        monitors: Arc::clone(&monitors),
+        ..ingress
+    });
+    Some(whole.collect())
 }
 
 fn read_service(node: &Node<'_>) -> Option<(String, ServicePortRef)> {
@@ -141,8 +157,11 @@ fn is_port_name(text: &str) -> bool {
         && !bytes.iter().all(u8::is_ascii_digit)
 }
 
-/// Everything under `spec`; service and monitors are filled in by the caller.
-fn read_spec(f: &Fields<'_>, protocol: Protocol) -> Option<Ingress> {
+/// Where a virtual server listens: one or two destinations, and the port.
+pub(super) type Place = (Vec<IpPrefix>, L4Port);
+
+/// Reads where a virtual server listens; `port` is the one meant where none is given.
+pub(super) fn read_place(f: &Fields<'_>, port: Option<u16>) -> Option<Place> {
     let v4 = f.take("destinationAddress", |node| destination(node, false));
     let v6 = f.take("ipv6destinationAddress", |node| destination(node, true));
     if !f.has("destinationAddress") && !f.has("ipv6destinationAddress") {
@@ -151,7 +170,32 @@ fn read_spec(f: &Fields<'_>, protocol: Protocol) -> Option<Ingress> {
             "is required, or ipv6destinationAddress, or both",
         );
     }
-    let port = f.require("destinationPort", |node| node.integer(0..=u16::MAX));
+    let number = |node: &Node<'_>| node.integer(0..=u16::MAX);
+    let port = match port {
+        None => f.require("destinationPort", number),
+        Some(usual) => f.take("destinationPort", number).or(Some(usual)),
+    };
+    Some((v4.into_iter().chain(v6).collect(), L4Port(port?)))
+}
+
+/// What the virtual servers of an object have in common.
+#[derive(Clone)]
+pub(super) struct Common(Ingress);
+
+impl Common {
+    /// The virtual server of that protocol that listens at `place`.
+    pub(super) fn at(&self, protocol: Protocol, (destinations, port): Place) -> Ingress {
+        Ingress {
+            protocol,
+            destinations,
+            port,
+            ..self.0.clone()
+        }
+    }
+}
+
+/// Everything under `spec` but where it listens; service and monitors are filled in by the caller.
+pub(super) fn read_common(f: &Fields<'_>, protocol: Protocol) -> Common {
     let idle = f.take("idleTimeout", |node| node.integer(1..=u32::MAX));
     let method = f.take("loadBalancingMethod", |node| node.one_of(&METHODS));
     let snat = f.take("snat", |node| match node.value().as_str() {
@@ -168,13 +212,14 @@ fn read_spec(f: &Fields<'_>, protocol: Protocol) -> Option<Ingress> {
     let idle = idle.unwrap_or(match protocol {
         Protocol::Tcp => IDLE_TCP,
         Protocol::Udp => IDLE_UDP,
+        Protocol::Sctp => IDLE_SCTP,
     });
-    Some(Ingress {
+    Common(Ingress {
         protocol,
         service: String::new(),
         service_port: ServicePortRef::Number(0),
-        destinations: v4.into_iter().chain(v6).collect(),
-        port: L4Port(port?),
+        destinations: Vec::new(),
+        port: L4Port(0),
         method: method.unwrap_or_default(),
         snat: snat.unwrap_or_default(),
         vlans: vlans.filter(|vlans| !vlans.list.is_empty() || vlans.category.is_some()),

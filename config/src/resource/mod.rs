@@ -1,9 +1,11 @@
 //! One object: from JSON to a validated [`Resource`], or the list of everything wrong with it.
 
+mod diameter;
 mod endpoint_slice;
 mod ingress;
 mod list;
 mod monitors;
+mod ngap;
 mod service;
 mod static_route;
 mod vlan;
@@ -54,8 +56,10 @@ pub enum Resource {
     Vlan(VlanSpec),
     /// `F5SPKStaticRoute`.
     StaticRoute(StaticRouteSpec),
-    /// `F5SPKIngressTCP` and `F5SPKIngressUDP`.
+    /// `F5SPKIngressTCP`, `F5SPKIngressUDP` and `F5SPKIngressNGAP`, by protocol.
     Ingress(Ingress),
+    /// `F5SPKIngressDiameter`: TCP, SCTP or both.
+    Diameter(Vec<Ingress>),
     /// `Service`.
     Service(Service),
     /// `EndpointSlice`.
@@ -71,9 +75,20 @@ impl Resource {
             Self::Ingress(ingress) => match ingress.protocol {
                 Protocol::Tcp => Kind::IngressTcp,
                 Protocol::Udp => Kind::IngressUdp,
+                Protocol::Sctp => Kind::IngressNgap,
             },
+            Self::Diameter(_) => Kind::IngressDiameter,
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
+        }
+    }
+
+    /// What it says of virtual servers, by protocol.
+    pub fn ingresses(&self) -> &[Ingress] {
+        match self {
+            Self::Ingress(ingress) => std::slice::from_ref(ingress),
+            Self::Diameter(ingresses) => ingresses,
+            _ => &[],
         }
     }
 }
@@ -193,6 +208,8 @@ fn read_kind(kind: Kind, fields: Fields<'_>, meta: Option<&Metadata>) -> Option<
         Kind::IngressUdp => strict(fields, |f| {
             ingress::read(f, Protocol::Udp).map(Resource::Ingress)
         }),
+        Kind::IngressNgap => strict(fields, |f| ngap::read(f).map(Resource::Ingress)),
+        Kind::IngressDiameter => strict(fields, |f| diameter::read(f).map(Resource::Diameter)),
         // The core kinds carry far more than is read here, and grow with every release.
         Kind::Service => fields.require("spec", service::read).map(Resource::Service),
         Kind::EndpointSlice => endpoint_slice::read(&fields, meta).map(Resource::EndpointSlice),

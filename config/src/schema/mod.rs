@@ -75,6 +75,8 @@ const fn short_names(kind: Kind) -> &'static [&'static str] {
         Kind::StaticRoute => &["spkstaticroute"],
         Kind::IngressTcp => &["spkingresstcp"],
         Kind::IngressUdp => &["spkingressudp"],
+        Kind::IngressNgap => &["spkingressngap"],
+        Kind::IngressDiameter => &["spkingressdiameter"],
         Kind::Service | Kind::EndpointSlice => &[],
     }
 }
@@ -93,6 +95,12 @@ fn columns(kind: Kind) -> Value {
             ("Length", "integer", ".spec.prefixLen", 0),
             ("Gateway", "string", ".spec.gateway", 0),
             ("Interface", "string", ".spec.interface", 1),
+        ],
+        Kind::IngressDiameter => &[
+            ("TCP", "string", ".spec.externalTCP.destinationAddress", 0),
+            ("SCTP", "string", ".spec.externalSCTP.destinationAddress", 0),
+            ("Service", "string", ".service.name", 0),
+            ("SNAT", "string", ".spec.snat", 1),
         ],
         _ => &[
             ("Address", "string", ".spec.destinationAddress", 0),

@@ -124,7 +124,7 @@ const INGRESS: &[Note] = &[
     ),
     (
         "spec.idleTimeout",
-        "After how many seconds of silence a flow is forgotten (default: TCP 300, UDP 60).",
+        "After how many seconds of silence a flow is forgotten (default: TCP and SCTP 300, UDP 60).",
     ),
     (
         "spec.loadBalancingMethod",
@@ -204,23 +204,72 @@ const INGRESS: &[Note] = &[
     ),
 ];
 
-const fn all(kind: Kind) -> &'static [Note] {
+/// Instead of where an Ingress listens.
+const DIAMETER: &[Note] = &[
+    (
+        "spec.externalTCP",
+        "Where it listens for Diameter over TCP; may stand beside externalSCTP.",
+    ),
+    (
+        "spec.externalSCTP",
+        "Where it listens for Diameter over SCTP; may stand beside externalTCP.",
+    ),
+    ("spec.externalTCP.destinationAddress", V4),
+    ("spec.externalTCP.ipv6destinationAddress", V6),
+    ("spec.externalTCP.destinationPort", DIAMETER_PORT),
+    ("spec.externalSCTP.destinationAddress", V4),
+    ("spec.externalSCTP.ipv6destinationAddress", V6),
+    ("spec.externalSCTP.destinationPort", DIAMETER_PORT),
+    ("spec.internalTCP", MESSAGES),
+    ("spec.internalSCTP", MESSAGES),
+    ("spec.externalSession", MESSAGES),
+    ("spec.internalSession", MESSAGES),
+];
+
+const V4: &str = "The IPv4 address or subnet it listens on; 0.0.0.0/0 is a wildcard.";
+const V6: &str = "The IPv6 address or subnet it listens on; ::/0 is a wildcard.";
+const DIAMETER_PORT: &str = "The port it listens on (default 3868); 0 means all.";
+const MESSAGES: &str =
+    "Refused: connections are balanced here, and the Diameter messages in them are not looked at.";
+
+const NGAP: &[Note] = &[(
+    "spec.destinationPort",
+    "The port it listens on (default 38412); 0 means all.",
+)];
+
+const fn own(kind: Kind) -> &'static [Note] {
     match kind {
         Kind::Vlan => VLAN,
         Kind::StaticRoute => STATIC_ROUTE,
         Kind::IngressTcp | Kind::IngressUdp => INGRESS,
+        Kind::IngressNgap => NGAP,
+        Kind::IngressDiameter => DIAMETER,
         Kind::Service | Kind::EndpointSlice => &[],
     }
 }
 
+/// What kinds have in common with an Ingress.
+fn common(kind: Kind) -> impl Iterator<Item = &'static Note> {
+    let shared = matches!(kind, Kind::IngressNgap | Kind::IngressDiameter);
+    let place = move |path: &str| {
+        kind == Kind::IngressDiameter && path.to_ascii_lowercase().contains("destination")
+    };
+    let notes = INGRESS.iter().filter(move |_| shared);
+    notes.filter(move |(path, _)| !place(path) && !own(kind).iter().any(|(own, _)| own == path))
+}
+
+fn all(kind: Kind) -> impl Iterator<Item = &'static Note> {
+    own(kind).iter().chain(common(kind))
+}
+
 /// The sentence of a place.
 pub(super) fn of(kind: Kind, path: &str) -> Option<&'static str> {
-    let found = all(kind).iter().find(|(place, _)| *place == path);
+    let found = all(kind).find(|(place, _)| *place == path);
     found.map(|(_, note)| *note)
 }
 
 /// Places that have sentences.
 #[cfg(test)]
 pub(super) fn paths(kind: Kind) -> Vec<&'static str> {
-    all(kind).iter().map(|(path, _)| *path).collect()
+    all(kind).map(|(path, _)| *path).collect()
 }

@@ -64,17 +64,30 @@ const STATIC_ROUTE: &[Rule] = &[
 ];
 
 const INGRESS: &[Rule] = &[
+    ("spec", DESTINATION.0, DESTINATION.1),
+    ("spec.vlans", DISABLED.0, DISABLED.1),
+];
+
+const DIAMETER: &[Rule] = &[
     (
         "spec",
-        "has(self.destinationAddress) || has(self.ipv6destinationAddress)",
-        "destinationAddress is required, or ipv6destinationAddress, or both",
+        "has(self.externalTCP) || has(self.externalSCTP)",
+        "externalTCP is required, or externalSCTP, or both",
     ),
-    (
-        "spec.vlans",
-        "!has(self.disableListedVlans) || !self.disableListedVlans || has(self.vlanList) || has(self.category)",
-        "disableListedVlans lists nothing to disable: vlanList and category are absent",
-    ),
+    ("spec.externalTCP", DESTINATION.0, DESTINATION.1),
+    ("spec.externalSCTP", DESTINATION.0, DESTINATION.1),
+    ("spec.vlans", DISABLED.0, DISABLED.1),
 ];
+
+const DESTINATION: (&str, &str) = (
+    "has(self.destinationAddress) || has(self.ipv6destinationAddress)",
+    "destinationAddress is required, or ipv6destinationAddress, or both",
+);
+
+const DISABLED: (&str, &str) = (
+    "!has(self.disableListedVlans) || !self.disableListedVlans || has(self.vlanList) || has(self.category)",
+    "disableListedVlans lists nothing to disable: vlanList and category are absent",
+);
 
 /// One monitor is one item; for the list of each kind of monitor.
 const SPLIT: (&str, &str) = (
@@ -93,7 +106,8 @@ const fn own(kind: Kind) -> &'static [Rule] {
     match kind {
         Kind::Vlan => VLAN,
         Kind::StaticRoute => STATIC_ROUTE,
-        Kind::IngressTcp | Kind::IngressUdp => INGRESS,
+        Kind::IngressTcp | Kind::IngressUdp | Kind::IngressNgap => INGRESS,
+        Kind::IngressDiameter => DIAMETER,
         Kind::Service | Kind::EndpointSlice => &[],
     }
 }
@@ -161,7 +175,11 @@ pub(super) fn of_text(form: Text) -> Option<Value> {
 /// What is kept of a field that is refused: rules see only fields that have a type.
 pub(super) fn refused(path: &str) -> Value {
     match path {
-        "spec.persistence" => {
+        "spec.persistence"
+        | "spec.internalTCP"
+        | "spec.internalSCTP"
+        | "spec.externalSession"
+        | "spec.internalSession" => {
             json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
         }
         _ => json!({"type": "string"}),

@@ -58,7 +58,7 @@ pub(super) fn compile(
             *pool = pool.clone().with_maglev();
         }
         let name = format!("{} {family}", wanted.name);
-        let key = format!("{} {} {family}", wanted.object.path(), wanted.protocol);
+        let key = format!("{} {} {family}", wanted.object, wanted.protocol);
         let id = names.virtual_server(&key);
         servers.push(VirtualServer {
             id,
@@ -66,6 +66,7 @@ pub(super) fn compile(
             proto: match wanted.protocol {
                 Protocol::Tcp => IpProto::TCP,
                 Protocol::Udp => IpProto::UDP,
+                Protocol::Sctp => IpProto::SCTP,
             },
             destination: wanted.destination,
             port: wanted.port,

@@ -9,7 +9,7 @@ use vlan::Vlan;
 use vlan::neighbor::Resolution;
 
 use super::fragments::cut;
-use super::{Arrival, FlowData, Leg, NextHop, State, tcp_segment};
+use super::{Arrival, FlowData, Leg, NextHop, State, sctp, tcp_segment};
 use crate::egress::flow_hash;
 use crate::tables::Tables;
 use crate::verdict::{Answer, DropReason, FlowStep, Held, Verdict};
@@ -50,6 +50,9 @@ impl State {
                     self.end_flow(tables, id, EndReason::Removed);
                     if layers.key.proto == IpProto::TCP {
                         return self.reset(tables, arrival, packet, layers, Answer::ResetFlowGone);
+                    }
+                    if layers.key.proto == IpProto::SCTP {
+                        return self.abort(tables, arrival, packet, layers, Answer::AbortFlowGone);
                     }
                     return self.refuse(tables, arrival, packet, layers, DropReason::FlowGone);
                 }
@@ -140,6 +143,7 @@ impl State {
         };
         let segment = Segment {
             tcp: tcp_segment(packet, layers),
+            sctp: sctp::chunks(packet, layers),
             // The IP packet: neither Ethernet's header nor its padding.
             bytes: u32::try_from(layers.end - layers.l3).unwrap_or(u32::MAX),
         };
@@ -149,6 +153,9 @@ impl State {
                 // A new connection with the tuple of one that is over.
                 self.end_flow(tables, id, EndReason::Reopened);
                 return self.without_flow(tables, arrival, packet, layers);
+            }
+            Observed::Invalid(_) if layers.key.proto == IpProto::SCTP => {
+                return Verdict::Drop(DropReason::SctpInvalid);
             }
             Observed::Invalid(_) => return Verdict::Drop(DropReason::TcpInvalid),
         }

@@ -176,6 +176,9 @@ impl State {
         if layers.key.proto == IpProto::TCP {
             return self.reset(tables, arrival, packet, layers, Answer::ResetNoListener);
         }
+        if layers.key.proto == IpProto::SCTP {
+            return self.abort(tables, arrival, packet, layers, Answer::AbortNoListener);
+        }
         self.refuse(tables, arrival, packet, layers, DropReason::NoListener)
     }
 
@@ -194,7 +197,18 @@ impl State {
         if net::emit::reset_in_place(packet, layers).is_err() {
             return Verdict::Drop(DropReason::NoRoom);
         }
-        // To the station that the segment came from: it knows the way.
+        self.answer_back(tables, arrival, packet, layers, answer)
+    }
+
+    /// Sends what a packet was turned into to the station that it came from: that knows the way.
+    pub(super) fn answer_back(
+        &self,
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        packet: &mut Packet<'_>,
+        layers: &Layers,
+        answer: Answer,
+    ) -> Verdict {
         let (vlan, port) = (arrival.vlan, self.back(tables, arrival));
         let (to, ours) = (arrival.source_mac, vlan.mac_of(port));
         let kind = net::emit::ethertype_of(layers.network);

@@ -12,6 +12,7 @@
 //! | `open` | packets without a flow: virtual server, member, translation, new flow |
 //! | `forward` | packets of a flow: state, rewrite, next hop |
 //! | `fragments` | fragments: they follow the first of their datagram |
+//! | `sctp` | what is said to packets of no association |
 //! | `options` | whether IPv4 options are fit to be passed on |
 //! | `related` | ICMP errors of others about packets of a flow |
 //! | `errors` | whether a sender is told by ICMP why its packet was not passed on |
@@ -25,6 +26,7 @@ mod open;
 mod options;
 mod plain;
 mod related;
+mod sctp;
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use net::{Addr, Deltas, FlowKey, IpProto, L4Port, Layers, Packet, Tuple, VlanInd
 use vlan::Owner;
 use vlan::neighbor::Resolution;
 
-use super::{Arrival, FlowData, Leg, NextHop, State, options, service_counters};
+use super::{Arrival, FlowData, Leg, NextHop, State, options, sctp, service_counters};
 use crate::journal::Kind;
 use crate::steer::Question;
 use crate::tables::{MemberWay, Tables};
@@ -70,7 +70,9 @@ impl State {
         owner: Option<Owner>,
         listening: Option<&VirtualServer>,
     ) -> Option<u16> {
-        if self.steering.workers() == 1 || !matches!(key.proto, IpProto::TCP | IpProto::UDP) {
+        if self.steering.workers() == 1
+            || !matches!(key.proto, IpProto::TCP | IpProto::UDP | IpProto::SCTP)
+        {
             return None;
         }
         // One that has no ready member listens nowhere, and keeps its flows.
@@ -182,6 +184,9 @@ impl State {
         // sender starts anew instead of waiting.
         if layers.key.proto == IpProto::TCP && !opens_connection(layers) {
             return self.reset(tables, arrival, packet, layers, Answer::ResetNoFlow);
+        }
+        if layers.key.proto == IpProto::SCTP && !sctp::opens(packet, layers) {
+            return self.abort(tables, arrival, packet, layers, Answer::AbortNoAssociation);
         }
         if layers.ttl <= 1 {
             return self.out_of_hops(tables, arrival, packet, layers);
@@ -312,10 +317,10 @@ fn unanswerable(addr: &Addr) -> Option<DropReason> {
 
 /// How long flows of a virtual server may be silent.
 fn timeouts(virtual_server: &VirtualServer) -> Timeouts {
-    let base = if virtual_server.proto == IpProto::TCP {
-        Timeouts::tcp()
-    } else {
-        Timeouts::udp()
+    let base = match virtual_server.proto {
+        IpProto::TCP => Timeouts::tcp(),
+        IpProto::SCTP => Timeouts::sctp(),
+        _ => Timeouts::udp(),
     };
     let base = base.with_idle(virtual_server.profile.idle_timeout);
     // Traffic that is never answered, such as syslog, is traffic all the same.

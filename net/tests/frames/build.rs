@@ -21,6 +21,18 @@ pub fn checksum(pieces: &[&[u8]]) -> u16 {
     !(sum as u16)
 }
 
+/// The textbook CRC32c (RFC 9260 appendix A), bit by bit.
+fn crc32c(data: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for octet in data {
+        crc ^= u32::from(*octet);
+        for _ in 0..8 {
+            crc = crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
+        }
+    }
+    !crc
+}
+
 /// Everything that can vary in a well-formed TCP, UDP, ICMP echo or SCTP packet.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -85,6 +97,15 @@ impl Spec {
         out
     }
 
+    /// The payload as a chunk of SCTP (DATA, as far as anybody on the way looks), padded.
+    pub fn chunk(&self) -> Vec<u8> {
+        let mut out = vec![0, 3];
+        out.extend((4 + self.payload.len() as u16).to_be_bytes());
+        out.extend(&self.payload);
+        out.resize(out.len().next_multiple_of(4), 0);
+        out
+    }
+
     fn segment(&self) -> Vec<u8> {
         let (sport, dport) = (
             self.key.sport().0.to_be_bytes(),
@@ -108,8 +129,10 @@ impl Spec {
                 6
             }
             IpProto::SCTP => {
-                out.extend([0; 8]);
-                out.extend(&self.payload);
+                out.extend([0, 0, 0, 1, 0, 0, 0, 0]);
+                out.extend(self.chunk());
+                let sum = crc32c(&out);
+                out[8..12].copy_from_slice(&sum.to_le_bytes());
                 return out;
             }
             _ => {

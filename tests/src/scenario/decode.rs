@@ -165,9 +165,16 @@ fn transport(
             } else {
                 payload(rest)
             };
-            format!("udp {ports}{rest}{}", usual(ttl, 64))
+            let none = word(segment, 6)? == 0;
+            let sum = if none { " nosum" } else { "" };
+            format!("udp {ports}{rest}{sum}{}", usual(ttl, 64))
         }
-        132 => format!("sctp {}{}", ports()?, usual(ttl, 64)),
+        132 => format!(
+            "sctp {}{}{}",
+            ports()?,
+            super::sctp::describe(segment)?,
+            usual(ttl, 64)
+        ),
         1 | 58 => {
             let text = icmp(proto == 1, src, dst, segment)?;
             let ttl = usual(ttl, if is_nd(proto, segment) { 255 } else { 64 });
@@ -332,7 +339,7 @@ fn payload(octets: &[u8]) -> String {
     }
 }
 
-fn hex(octets: &[u8]) -> String {
+pub(super) fn hex(octets: &[u8]) -> String {
     let mut text = String::new();
     for octet in octets {
         text.push_str(&format!("{octet:02x}"));

@@ -35,6 +35,10 @@
 //!
 //! Fragments: `udp … len=3000 frag=0+1480 fid=7` is part of what stands before, `piece` a later one by itself
 //! (see `fragments.rs`); `nodf` is a whole IPv4 packet that may be cut.
+//! An SCTP packet is written `sctp SOURCE>DESTINATION tag=9 COOKIE-ECHO:data=0505 DATA:len=20`: its
+//! verification tag, then its chunks, each with what follows its length: for INIT and INIT-ACK `init=` the
+//! initiate tag. A chunk with `:T` has the T bit; `:cut` announces more than there is. `badsum` and `nosum`
+//! as for UDP.
 //!
 //! Frames have one notation in both directions: port, tags (`-` none, `100`, `s300.100` in a service
 //! tag, `~100` taken out by the device), stations, packet. What an ICMP error quotes is a packet, too, the last
@@ -55,6 +59,7 @@ mod names;
 mod objects;
 mod play;
 mod report;
+mod sctp;
 mod truth;
 mod wire;
 

@@ -94,6 +94,12 @@ fn resource(kind: &str, name: &str, fields: &[&str]) -> Result<Value, String> {
             continue;
         }
         let value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+        // `externalTCP.destinationPort=3868` is a field of a field.
+        if let Some((outer, inner)) = key.split_once('.') {
+            let outer = spec.entry(outer).or_insert_with(|| json!({}));
+            outer[inner] = value;
+            continue;
+        }
         spec.insert(key.to_owned(), value);
     }
     object["spec"] = Value::Object(spec);

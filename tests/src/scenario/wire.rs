@@ -149,13 +149,10 @@ fn network(kind: &str, words: &[&str], source: MacAddr) -> Result<(u16, Vec<u8>)
             let key = key(first, IpProto::UDP)?;
             spoil(emit::udp(&key, &options.payload()?), &options)
         }
-        "sctp" => {
-            let key = key(first, IpProto::SCTP)?;
-            let mut segment = key.sport().0.to_be_bytes().to_vec();
-            segment.extend(key.dport().0.to_be_bytes());
-            segment.extend([0; 8]);
-            emit::ip(&key, emit::DEFAULT_TTL, &segment)
-        }
+        "sctp" => super::sctp::packet(
+            &key(first, IpProto::SCTP)?,
+            words.get(1..).unwrap_or_default(),
+        )?,
         "echo" | "echo-reply" | "icmp" => icmp(kind, first, &options, quoted)?,
         "ns" | "na" => neighbor_discovery(kind, words, &options, source)?,
         "arp" => return Ok((0x0806, arp(words, source)?)),
@@ -189,13 +186,17 @@ fn network(kind: &str, words: &[&str], source: MacAddr) -> Result<(u16, Vec<u8>)
     Ok((ethertype, l3))
 }
 
-/// Makes the transport checksum wrong, if that is asked for.
+/// Makes the transport checksum wrong, or leaves that of UDP out, if that is asked for.
 fn spoil(mut l3: Vec<u8>, options: &Options<'_>) -> Vec<u8> {
     if options.has("badsum") {
         let v4 = l3[0] >> 4 == 4;
         let proto = if v4 { l3[9] } else { l3[6] };
         let at = if v4 { 20 } else { 40 } + if proto == 6 { 16 } else { 6 };
         l3[at] ^= 0x55;
+    }
+    if options.has("nosum") {
+        let at = if l3[0] >> 4 == 4 { 26 } else { 46 };
+        l3[at..at + 2].fill(0);
     }
     l3
 }
@@ -429,7 +430,7 @@ fn number(text: &str) -> Result<u16> {
     text.parse().map_err(|_| format!("{text} is no number"))
 }
 
-fn octets(hex: &str) -> Result<Vec<u8>> {
+pub(super) fn octets(hex: &str) -> Result<Vec<u8>> {
     (0..hex.len())
         .step_by(2)
         .map(|at| {

@@ -43,11 +43,13 @@ const fn kind(
 
 /// Every kind that tmm takes, under the names that clusters have them.
 #[rustfmt::skip]
-pub static KINDS: [Kind; 6] = [
+pub static KINDS: [Kind; 8] = [
     kind("F5SPKVlan", "k8s.f5net.com/v1", "f5-spk-vlan", "f5-spk-vlans"),
     kind("F5SPKStaticRoute", "k8s.f5net.com/v1", "f5-spk-staticroute", "f5-spk-staticroutes"),
     kind("F5SPKIngressTCP", "ingresstcp.k8s.f5net.com/v1", "f5-spk-ingresstcp", "f5-spk-ingresstcps"),
     kind("F5SPKIngressUDP", "ingressudp.k8s.f5net.com/v1", "f5-spk-ingressudp", "f5-spk-ingressudps"),
+    kind("F5SPKIngressNGAP", "k8s.f5net.com/v1", "f5-spk-ingressngap", "f5-spk-ingressngaps"),
+    kind("F5SPKIngressDiameter", "k8s.f5net.com/v1", "f5-spk-ingressdiameter", "f5-spk-ingressdiameters"),
     kind("Service", "v1", "service", "services"),
     kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslice", "endpointslices"),
 ];
