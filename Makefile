@@ -6,7 +6,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build image image-feeder test-image demo demo-stop test test-vf bench bench-check bench-bless bless-crds bless-manifests fuzz lint fmt clean
+.PHONY: help conntrack-oracle setup build image image-feeder test-image demo demo-stop test test-vf bench bench-check bench-bless bless-crds bless-manifests fuzz lint fmt clean
 # One cargo at a time: they would only wait for each other.
 .NOTPARALLEL:
 
@@ -53,6 +53,15 @@ test-vf: ## Run tmm on SR-IOV virtual functions in an emulated machine (root; fe
 	@scripts/setup.sh vf
 	cargo build --locked -p dataplane -p cli -p tests --bins
 	@tests/vf/run
+
+# Captures, should there be any, beside the sessions that are written down.
+CAPTURES ?= ../shared/captures/pcap
+
+conntrack-oracle: ## Compare the states of TCP connections with those of Linux nf_conntrack (root)
+	@scripts/setup.sh test
+	cargo build --locked -p dataplane --bin tmm
+	python3 tests/oracle/conntrack_oracle.py --tmm $${CARGO_TARGET_DIR:-target}/debug/tmm \
+		--captures $(CAPTURES) --doc docs/conntrack-oracle.md
 
 bench: ## Measure everything in less than 10 minutes: target/bench/report.md (ONLY=a,b, QUICK=1)
 	@scripts/setup.sh test

@@ -18,6 +18,8 @@ DEMO_PACKAGES=(iproute2 iputils-ping jq tcpdump)
 VF_PACKAGES=(python3 binutils debian-archive-keyring)
 IMAGE_PACKAGES=(podman crun debootstrap libcap2-bin)
 TEST_PACKAGES=(dpdk dpdk-dev tshark nfdump iperf3 iputils-arping ethtool valgrind libusrsctp-examples nftables python3-scapy)
+# TCP: segments made up, servers of a few lines, and the kernel's own connection tracking.
+TEST_PACKAGES+=(hping3 nmap python3 conntrack)
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$@" >&2; exit 1; }

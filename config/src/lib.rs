@@ -59,5 +59,5 @@ pub use store::{Change, Limits, Owner, Store, Stored};
 pub use types::{
     AllowedProtocol, AllowedService, AutoLasthop, Config, Encap, LbMethod, ListenScope, Monitor,
     MonitorKind, Pool, PoolKey, PoolMember, Profile, Protocol, SelfIp, ServiceDownAction, Snat,
-    SpreadHash, StaticRoute, TrunkHash, VirtualServer, Vlan,
+    SpreadHash, StaticRoute, TcpProfile, TrunkHash, VirtualServer, Vlan,
 };

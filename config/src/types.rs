@@ -100,6 +100,8 @@ pub struct Vlan {
     pub pod_hash: SpreadHash,
     /// Whether replies go to the MAC address the request came from.
     pub auto_lasthop: AutoLasthop,
+    /// The MSS that connections over this VLAN announce is lowered to what its MTU holds.
+    pub mss_clamp: bool,
     /// A label other resources may select by.
     pub category: Option<String>,
 }
@@ -306,6 +308,31 @@ pub struct Profile {
     pub idle_timeout: Duration,
     /// What happens to flows of a member that went down.
     pub service_down_action: ServiceDownAction,
+    /// What concerns TCP alone; `None` of a virtual server of another protocol.
+    #[serde(flatten)]
+    pub tcp: Option<TcpProfile>,
+}
+
+/// How the TCP connections of a virtual server are treated. Each time is at least one second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TcpProfile {
+    /// How long a handshake may take.
+    #[serde(rename = "tcpHandshakeTimeout", serialize_with = "seconds")]
+    pub handshake_timeout: Duration,
+    /// How long a connection may be silent that both sides are closing.
+    #[serde(rename = "tcpCloseTimeout", serialize_with = "seconds")]
+    pub close_timeout: Duration,
+    /// How long a connection may be silent that one side has closed.
+    #[serde(rename = "tcpHalfCloseTimeout", serialize_with = "seconds")]
+    pub half_close_timeout: Duration,
+    /// How long a connection is remembered that both sides have closed.
+    #[serde(rename = "tcpTimeWaitTimeout", serialize_with = "seconds")]
+    pub time_wait_timeout: Duration,
+    /// Whether both ends are told by a reset when a connection was silent for too long.
+    pub reset_on_timeout: bool,
+    /// Whether connections are taken on in their middle.
+    pub loose_initialization: bool,
 }
 
 /// Where a virtual server listens.

@@ -266,29 +266,34 @@ impl<D: Copy> Flow<D> {
         }
     }
 
-    /// Counts a packet that changes nothing but what is known of the transfer, as nearly all do: of
+    /// Whether a packet changes nothing but what is known of the transfer, as nearly all do: of
     /// an established TCP connection a segment that moves data or acknowledges it, of another flow
-    /// any but its first reply. Whether it was one; if not, nothing has changed, and
+    /// any but its first reply. If so, [`pass`](Self::pass) is to follow; if not,
     /// [`Table::observe`](crate::Table::observe) is to be asked.
     #[inline(always)]
-    pub fn passes(
+    pub const fn passes(&self, direction: Direction, tcp: Option<&TcpSegment>) -> bool {
+        match (self.state, tcp) {
+            (State::Established, Some(tcp)) => self.tcp.transfers(direction, tcp),
+            (State::Replied, None) => true,
+            (State::Unreplied, None) => matches!(direction, Direction::Original),
+            _ => false,
+        }
+    }
+
+    /// Counts a packet that [`passes`](Self::passes).
+    #[inline(always)]
+    pub fn pass(
         &mut self,
         direction: Direction,
         tcp: Option<&TcpSegment>,
         bytes: u32,
         now: Timestamp,
-    ) -> bool {
-        let plain = match (self.state, tcp) {
-            (State::Established, Some(tcp)) => self.tcp.transfers(direction, tcp),
-            (State::Replied, None) => true,
-            (State::Unreplied, None) => direction == Direction::Original,
-            _ => false,
-        };
-        if plain {
-            self.last_seen = now;
-            self.traffic[direction as usize].count(bytes);
+    ) {
+        if let Some(tcp) = tcp {
+            self.tcp.transferred(direction, tcp);
         }
-        plain
+        self.last_seen = now;
+        self.traffic[direction as usize].count(bytes);
     }
 
     /// Whether a TCP segment that began at `seq` can have been sent in `direction` and not been acknowledged
@@ -315,6 +320,18 @@ impl<D: Copy> Flow<D> {
     /// Starts the silence anew after the clock went back behind the last packet.
     pub(crate) fn rebase(&mut self, now: Timestamp) {
         self.last_seen = self.last_seen.min(now);
+    }
+
+    /// What [`Table::pick_up`](crate::Table::pick_up) does to the entry itself.
+    pub(crate) const fn pick_up(&mut self, segment: &TcpSegment) {
+        self.tcp.pick_up(segment);
+    }
+
+    /// Sequence and acknowledgement number of a RST that ends this TCP connection for the receiver of packets
+    /// in `direction`: exactly what it expects next (RFC 5961 section 3.2), by its own account, and what
+    /// it has sent itself. `None` for other protocols.
+    pub fn farewell(&self, direction: Direction) -> Option<(u32, u32)> {
+        (self.proto == IpProto::TCP).then(|| self.tcp.farewell(direction))
     }
 
     /// What [`Table::observe`](crate::Table::observe) does to the entry itself.

@@ -191,10 +191,10 @@ pub enum Observed {
         new_state: Option<State>,
     },
     /// An INIT in the original direction under the tuple of an association that is over; or
-    /// a SYN in the original direction that opens a new connection under the tuple of one that is
-    /// over: in CLOSED any, in TIME_WAIT one with a higher sequence number than the connection
-    /// before (RFC 9293 section 3.6.1; timestamps, RFC 6191, are not looked at). Nothing was
-    /// counted: remove the flow with
+    /// a SYN, from either side, that opens a new connection under the tuple of one that is
+    /// over: in CLOSED any, in TIME_WAIT one with a higher sequence number than its sender had in the
+    /// connection before (RFC 9293 section 3.6.1; whether timestamps let an older one in, RFC 6191,
+    /// the server decides). Nothing was counted: remove the flow with
     /// [`EndReason::Reopened`] and treat the packet as the first of a new flow.
     Reopen,
     /// The packet cannot belong to the flow. Nothing was counted or changed: drop it.
@@ -211,25 +211,23 @@ pub enum Invalid {
     Flags,
     /// A segment or packet that needs a handshake which has not taken place.
     NotOpen,
-    /// A SYN-ACK that acknowledges what was not sent.
-    BadAck,
-    /// A RST outside what its sender may send (RFC 5961 section 3).
+    /// A RST in a handshake that does not answer it (RFC 9293 section 3.10.7.3).
     BadReset,
-    /// A SYN in time-wait that is not newer than the connection before (RFC 9293 section 3.6.1).
-    OldSyn,
+    /// Beyond the window of its receiver, or it acknowledges what was never sent or long ago (RFC 9293
+    /// section 3.10.7.4, RFC 5961).
+    OutOfWindow,
     /// An SCTP packet with a verification tag that its receiver has not chosen (RFC 9260 section 8.5).
     BadTag,
 }
 
 impl Invalid {
     /// Every reason, in the order of the discriminants.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::NoFlow,
         Self::Flags,
         Self::NotOpen,
-        Self::BadAck,
         Self::BadReset,
-        Self::OldSyn,
+        Self::OutOfWindow,
         Self::BadTag,
     ];
 
@@ -239,9 +237,8 @@ impl Invalid {
             Self::NoFlow => "no_flow",
             Self::Flags => "flags",
             Self::NotOpen => "not_open",
-            Self::BadAck => "bad_ack",
             Self::BadReset => "bad_reset",
-            Self::OldSyn => "old_syn",
+            Self::OutOfWindow => "out_of_window",
             Self::BadTag => "bad_tag",
         }
     }

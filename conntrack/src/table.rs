@@ -18,6 +18,7 @@ use crate::memory::Pages;
 use crate::shared::{Shared, Shares};
 use crate::state::{Invalid, Observed, Segment, State};
 use crate::stats::Stats;
+use crate::tcp::TcpSegment;
 use crate::timeouts::{Classes, Timeouts};
 
 /// Flows that may end inside [`Table::insert`] between two calls of [`Table::expire`].
@@ -515,6 +516,15 @@ impl<D: Copy> Table<D> {
             Observed::Accept { new_state: None } | Observed::Reopen => {}
         }
         observed
+    }
+
+    /// Says that the flow, just entered, is a TCP connection that was there before: `segment` is the first
+    /// that was seen of it, and yet to be [observed](Self::observe). It stays in SYN_SENT until the other
+    /// side is heard to go on with it, so whoever makes up segments gets nothing that lasts.
+    pub fn pick_up(&mut self, id: FlowId, segment: &TcpSegment) {
+        if let Some(flow) = self.get_mut(id) {
+            flow.pick_up(segment);
+        }
     }
 
     /// A flow went from one state to another.

@@ -1,16 +1,22 @@
 //! What both directions of a TCP connection have shown, and the state that follows from it.
 //!
-//! Kept are facts per direction: the sequence numbers reached, the SYN and the FIN sent, and how
-//! much of it the other side has acknowledged. The state is derived from these, so that
-//! simultaneous open and close, retransmissions and reordering need no cases of their own.
+//! Kept are facts per direction: the sequence numbers reached, the SYN and the FIN sent, how
+//! much of it the other side has acknowledged, and how far its window lets it send. The state is derived
+//! from these, so that simultaneous open and close, retransmissions and reordering need no cases of
+//! their own.
 //!
-//! Windows are recorded but not enforced yet. Numbers that are off by more than any window in use
-//! are let pass as strays, so that a sender who guesses cannot shift what is known.
+//! A segment beyond the window of its receiver, or which acknowledges what was not sent, is refused. Both
+//! ends would only answer it (RFC 9293 section 3.10.7.4, RFC 5961), so nothing is lost; and nobody who
+//! guesses shifts what is known. Where it is up to an end to answer - a SYN in a connection, a RST near
+//! the number expected, data long acknowledged - the segment passes and changes nothing.
+
+mod end;
 
 use net::header::tcp_flags::{ACK, FIN, RST, SYN};
 
 use crate::flow::Direction;
 use crate::state::{Invalid, State};
+use end::{End, HALF_OPEN, PICKED_UP, Place, RENEWED, SENT_FIN, SENT_SYN, SYN_ACKED, before};
 
 /// The fields of a TCP header that tracking needs, in host order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,10 +27,14 @@ pub struct TcpSegment {
     pub ack: u32,
     /// Octets of payload.
     pub payload_len: u32,
+    /// It is the first fragment of a segment: more payload follows, nobody knows how much.
+    pub cut: bool,
     /// Window as in the header, not scaled.
     pub window: u16,
     /// Flags, see [`net::header::tcp_flags`].
     pub flags: u8,
+    /// The window scale that a SYN offers (RFC 7323 section 2.2).
+    pub scale: Option<u8>,
 }
 
 impl TcpSegment {
@@ -38,111 +48,6 @@ impl TcpSegment {
         self.seq
             .wrapping_add(self.payload_len)
             .wrapping_add(control)
-    }
-}
-
-/// Octets in flight that are believed: 64 MiB, ten times what hosts allow by default.
-const REACH: u32 = 1 << 26;
-
-/// Whether `a` comes before `b` on the circle of sequence numbers (RFC 9293 section 3.4).
-const fn before(a: u32, b: u32) -> bool {
-    let distance = b.wrapping_sub(a);
-    distance != 0 && distance < 1 << 31
-}
-
-/// Facts about one direction, named after its sender's variables (RFC 9293 section 3.3.1).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct End {
-    /// ISS: sequence number of the SYN.
-    isn: u32,
-    /// SND.NXT: behind the last octet sent; final once the FIN was sent.
-    next: u32,
-    /// SND.UNA: what the other side has acknowledged.
-    una: u32,
-    /// The last window advertised, not scaled.
-    window: u16,
-    /// `SENT_SYN` and so on.
-    facts: u8,
-}
-
-/// A SYN was sent; `isn`, `next` and `una` are valid.
-const SENT_SYN: u8 = 1 << 0;
-/// The SYN was acknowledged.
-const SYN_ACKED: u8 = 1 << 1;
-/// A FIN was sent.
-const SENT_FIN: u8 = 1 << 2;
-/// In SYN_SENT, the other side answered from an older connection (RFC 9293 section 3.5.1):
-/// `una` of this direction is the acknowledgement it sent.
-const HALF_OPEN: u8 = 1 << 3;
-/// The client sent another SYN in a live connection; a server that has lost the connection may
-/// take it, and then both begin anew.
-const RENEWED: u8 = 1 << 4;
-
-impl End {
-    const fn knows(&self, fact: u8) -> bool {
-        self.facts & fact != 0
-    }
-
-    /// A SYN starts the direction.
-    const fn start(syn: &TcpSegment) -> Self {
-        Self {
-            isn: syn.seq,
-            next: syn.end(),
-            una: syn.seq,
-            window: syn.window,
-            facts: SENT_SYN,
-        }
-    }
-
-    /// Whether `seq` is from the first number not acknowledged to the next one to be sent.
-    const fn in_flight(&self, seq: u32) -> bool {
-        seq.wrapping_sub(self.una) <= self.next.wrapping_sub(self.una)
-    }
-
-    /// Whether `ack` acknowledges something sent and not acknowledged before.
-    const fn is_news(&self, ack: u32) -> bool {
-        ack != self.una && self.in_flight(ack)
-    }
-
-    /// Whether a segment can be this direction's, sent anew or ahead of what is lost.
-    const fn may_send(&self, segment: &TcpSegment) -> bool {
-        let lowest = self.una.wrapping_sub(REACH);
-        let reach = self.next.wrapping_sub(lowest).wrapping_add(REACH);
-        segment.end().wrapping_sub(lowest) <= reach
-    }
-
-    /// Whether `ack` can acknowledge what this direction sent, be it late
-    /// (RFC 5961 section 5.2).
-    const fn may_have_acked(&self, ack: u32) -> bool {
-        let lowest = self.una.wrapping_sub(REACH);
-        ack.wrapping_sub(lowest) <= self.next.wrapping_sub(lowest)
-    }
-
-    /// Takes note of what this direction sent.
-    fn sent(&mut self, segment: &TcpSegment) {
-        self.window = segment.window;
-        if self.knows(SENT_FIN) {
-            return; // nothing new comes behind a FIN
-        }
-        let end = segment.end();
-        if before(self.next, end) {
-            self.next = end;
-        }
-        if segment.has(FIN) && end == self.next {
-            self.facts |= SENT_FIN;
-        }
-    }
-
-    /// Takes note of what the other side acknowledged.
-    fn acknowledged(&mut self, ack: u32) {
-        if self.is_news(ack) {
-            self.una = ack;
-            self.facts |= SYN_ACKED;
-        }
-    }
-
-    const fn fin_acked(&self) -> bool {
-        self.knows(SENT_FIN) && self.una == self.next
     }
 }
 
@@ -188,36 +93,51 @@ impl Connection {
     /// The room of a connection as six words and an octet, for protocols that keep other facts in it.
     pub(crate) const fn words(&self) -> ([u32; 6], u8) {
         let (a, b) = (&self.original, &self.reply);
-        ([a.isn, a.next, a.una, b.isn, b.next, b.una], a.facts)
+        ([a.mark, a.next, a.una, b.mark, b.next, b.una], a.facts)
     }
 
     /// See [`words`](Self::words).
     pub(crate) const fn set_words(&mut self, [a, b, c, d, e, f]: [u32; 6], octet: u8) {
         let (original, reply) = (&mut self.original, &mut self.reply);
-        (original.isn, original.next, original.una) = (a, b, c);
-        (reply.isn, reply.next, reply.una) = (d, e, f);
+        (original.mark, original.next, original.una) = (a, b, c);
+        (reply.mark, reply.next, reply.una) = (d, e, f);
         original.facts = octet;
     }
 
-    /// Takes note of a segment of an established connection that only moves data or acknowledges it,
-    /// as nearly all do; whether it was one. If not, nothing has changed, and
-    /// [`observe`](Self::observe) is to be asked.
+    /// Whether a segment of an established connection only moves data or acknowledges it, as nearly all
+    /// do. If so, [`transferred`](Self::transferred) is to follow, else [`observe`](Self::observe).
     #[inline(always)]
-    pub(crate) fn transfers(&mut self, direction: Direction, segment: &TcpSegment) -> bool {
+    pub(crate) const fn transfers(&self, direction: Direction, segment: &TcpSegment) -> bool {
+        let (sender, peer) = match direction {
+            Direction::Original => (&self.original, &self.reply),
+            Direction::Reply => (&self.reply, &self.original),
+        };
+        segment.flags & (SYN | FIN | RST | ACK) == ACK
+            && sender.may_send(segment.seq, sender.mark, peer)
+            && peer.may_have_acked(segment.ack, sender)
+    }
+
+    /// Takes note of a segment that [`transfers`](Self::transfers).
+    #[inline(always)]
+    pub(crate) fn transferred(&mut self, direction: Direction, segment: &TcpSegment) {
         let (sender, peer) = self.ends(direction);
-        let plain = segment.flags & (SYN | FIN | RST | ACK) == ACK
-            && (sender.facts | peer.facts) & SENT_FIN == 0
-            && sender.may_send(segment)
-            && peer.may_have_acked(segment.ack);
-        if plain {
-            sender.window = segment.window;
-            let end = segment.seq.wrapping_add(segment.payload_len);
-            if before(sender.next, end) {
-                sender.next = end;
-            }
-            peer.acknowledged(segment.ack);
-        }
-        plain
+        sender.transferred(segment, peer);
+    }
+
+    /// Begins with `segment`, which the client sent, in the middle of a connection. It is as good as open
+    /// when the server is heard.
+    pub(crate) const fn pick_up(&mut self, segment: &TcpSegment) {
+        self.original = End::picked_up(segment.seq, segment.end(), segment.window);
+        self.reply = End::picked_up(segment.ack, segment.ack, 0);
+    }
+
+    /// See [`Flow::farewell`](crate::Flow::farewell).
+    pub(crate) const fn farewell(&self, direction: Direction) -> (u32, u32) {
+        let (sender, peer) = match direction {
+            Direction::Original => (&self.original, &self.reply),
+            Direction::Reply => (&self.reply, &self.original),
+        };
+        (sender.una, peer.next)
     }
 
     /// Takes note that `direction` has sent all before the sequence number `end`, though not in a
@@ -263,45 +183,56 @@ impl Connection {
         let with_ack = segment.has(ACK);
         let opening = direction == Direction::Original && !with_ack;
         match state {
-            // The first SYN, or again; with another number the client has begun anew.
+            // The first SYN, or again; with another number the client has begun anew. It does not
+            // postpone the end: who is never answered does not keep a flow by asking.
             State::SynSent if opening => {
-                if segment.seq != sender.isn || !sender.knows(SENT_SYN) {
+                let first = !sender.knows(SENT_SYN);
+                if first || sender.knows(PICKED_UP) || segment.seq != sender.mark {
+                    if sender.knows(PICKED_UP) {
+                        *peer = End::default();
+                    }
                     *sender = End::start(segment);
                 }
-                Step::Live(state)
+                if first { Step::Live(state) } else { Step::Pass }
             }
             State::SynSent if direction == Direction::Original || !peer.knows(SENT_SYN) => {
                 Step::Invalid(Invalid::NotOpen)
             }
             State::SynSent => {
+                // The answer to an older SYN, late: the client resets it (RFC 9293 section 3.5.2).
+                if with_ack && !peer.is_news(segment.ack) {
+                    return sender.answers_an_older(segment);
+                }
                 if with_ack {
-                    if !peer.is_news(segment.ack) {
-                        return Step::Invalid(Invalid::BadAck);
-                    }
                     peer.acknowledged(segment.ack);
                 }
                 *sender = End::start(segment);
+                sender.agree(peer);
                 Step::Live(State::SynReceived)
             }
             // Sent again, or the SYN-ACK of a simultaneous open.
-            State::SynReceived if segment.seq == sender.isn => {
-                sender.window = segment.window;
+            State::SynReceived if segment.seq == sender.mark => {
                 if with_ack {
                     peer.acknowledged(segment.ack);
                 }
-                Step::Live(self.derive())
+                self.go_on(state)
             }
-            State::TimeWait if opening => {
-                if before(segment.seq, sender.next) {
-                    Step::Invalid(Invalid::OldSyn)
-                } else {
-                    Step::Reopen
-                }
+            State::SynReceived
+                if with_ack
+                    && !sender.knows(SYN_ACKED)
+                    && (peer.is_news(segment.ack) || segment.ack == peer.una) =>
+            {
+                sender.answers_anew(segment);
+                peer.acknowledged(segment.ack);
+                self.go_on(state)
             }
             State::Closed if opening => Step::Reopen,
-            State::TimeWait | State::Closed => Step::Pass,
-            // A live connection. Whoever still knows it answers with an acknowledgement (RFC 5961
-            // section 4), and the sender resets what is stale.
+            // Newer than all that went before (RFC 9293 section 3.6.1), whichever side begins.
+            State::TimeWait if !with_ack && !before(segment.seq, sender.next) => Step::Reopen,
+            State::Closed if !with_ack && direction == Direction::Reply => Step::Reopen,
+            // In a connection that lives, whoever still knows it answers with an acknowledgement (RFC
+            // 5961 section 4), and the sender resets what is stale. In time-wait, the server may take an
+            // older SYN that has a newer timestamp (RFC 6191).
             _ if opening => {
                 sender.facts |= RENEWED;
                 *renewed = segment.seq;
@@ -313,14 +244,9 @@ impl Connection {
                 && peer.knows(RENEWED)
                 && segment.ack == renewed.wrapping_add(1) =>
             {
-                *peer = End {
-                    isn: *renewed,
-                    next: segment.ack,
-                    una: segment.ack,
-                    window: peer.window,
-                    facts: SENT_SYN | SYN_ACKED,
-                };
+                *peer = End::restarted(*renewed);
                 *sender = End::start(segment);
+                sender.agree(peer);
                 Step::Live(State::SynReceived)
             }
             _ => Step::Pass,
@@ -330,58 +256,133 @@ impl Connection {
     /// A segment with neither SYN nor RST.
     fn transfer(&mut self, state: State, direction: Direction, segment: &TcpSegment) -> Step {
         let (sender, peer) = self.ends(direction);
+        // How far it goes will be told by what is acknowledged.
+        if segment.cut {
+            sender.facts |= PICKED_UP;
+        }
+        let picked_up = (sender.facts | peer.facts) & PICKED_UP != 0;
         match state {
+            State::SynSent if picked_up => {
+                if sender.catch_up(segment, peer) == Place::Outside {
+                    return Step::Invalid(Invalid::OutOfWindow);
+                }
+                sender.sent(segment);
+                peer.acknowledged(segment.ack);
+                match direction {
+                    Direction::Original => Step::Live(state),
+                    Direction::Reply => Step::Live(self.derive()),
+                }
+            }
             // A server that still holds an older connection answers so; the RST which the client
             // sends for it must get through, or the client never connects.
             State::SynSent if direction == Direction::Reply && peer.knows(SENT_SYN) => {
-                sender.una = segment.ack;
-                sender.facts = HALF_OPEN;
-                Step::Pass
+                sender.answers_an_older(segment)
             }
             State::SynSent => Step::Invalid(Invalid::NotOpen),
-            // A FIN sent again starts time-wait anew (RFC 9293 section 3.10.7.4).
-            State::TimeWait if segment.has(FIN) => Step::Live(state),
+            // The FIN sent again starts time-wait anew (RFC 9293 section 3.10.7.4).
+            State::TimeWait if segment.has(FIN) && segment.end() == sender.next => {
+                Step::Live(state)
+            }
             State::TimeWait | State::Closed => Step::Pass,
-            _ if !sender.may_send(segment) || !peer.may_have_acked(segment.ack) => Step::Pass,
-            _ => {
+            // Which of the two is right, the ends settle with a RST.
+            State::SynReceived
+                if sender.place(segment, sender.edge_while_opening(peer), peer)
+                    != Place::Inside =>
+            {
+                Step::Pass
+            }
+            State::SynReceived => {
                 sender.sent(segment);
                 peer.acknowledged(segment.ack);
-                Step::Live(self.derive())
+                self.go_on(state)
+            }
+            _ => {
+                let mut place = sender.place(segment, sender.mark, peer);
+                if place == Place::Outside && picked_up {
+                    place = sender.catch_up(segment, peer);
+                }
+                match place {
+                    Place::Outside => Step::Invalid(Invalid::OutOfWindow),
+                    Place::Old => Step::Pass,
+                    Place::Inside => {
+                        sender.sent(segment);
+                        peer.acknowledged(segment.ack);
+                        peer.allowed(segment, sender);
+                        self.go_on(state)
+                    }
+                }
             }
         }
     }
 
-    /// A RST. It ends the connection only if its sender could have sent it: a blind attacker knows
+    /// A RST. It ends the connection only if its receiver takes it: a blind attacker knows
     /// the tuple, not the sequence numbers (RFC 5961 section 3).
     fn reset(&mut self, state: State, direction: Direction, segment: &TcpSegment) -> Step {
         let (sender, peer) = self.ends(direction);
-        let plausible = match (state, direction) {
+        let seq = segment.seq;
+        let refused = match (state, direction) {
             (State::TimeWait | State::Closed, _) => return Step::Pass,
             (State::SynSent, Direction::Original) => {
-                if peer.knows(HALF_OPEN) && segment.seq == peer.una {
+                if peer.knows(HALF_OPEN) && seq == peer.una {
                     return Step::Pass; // meant for the older connection
                 }
-                sender.knows(SENT_SYN) && (segment.seq == sender.isn || segment.seq == sender.next)
+                let sent = sender.knows(SENT_SYN) && (seq == sender.mark || seq == sender.next);
+                if !sent && !sender.knows(PICKED_UP) {
+                    return Step::Invalid(Invalid::BadReset);
+                }
+                sender.knows(PICKED_UP) && !sender.in_flight(seq)
             }
             // Refused (RFC 9293 section 3.10.7.3).
-            (State::SynSent, Direction::Reply) => {
-                peer.knows(SENT_SYN) && segment.has(ACK) && peer.is_news(segment.ack)
+            (State::SynSent, Direction::Reply) if !peer.knows(PICKED_UP) => {
+                if !(peer.knows(SENT_SYN) && segment.has(ACK) && peer.is_news(segment.ack)) {
+                    return Step::Invalid(Invalid::BadReset);
+                }
+                false
             }
             _ => {
-                // What went before it may have been lost on the way to us. Its receiver asks back
-                // (RFC 5961 section 3.2), and the answer to that settles it.
-                let ahead = segment.seq.wrapping_sub(sender.next);
-                if (1..=u32::from(peer.window)).contains(&ahead) {
-                    return Step::Pass;
+                let edge = match state {
+                    State::SynReceived => sender.edge_while_opening(peer),
+                    _ => sender.mark,
+                };
+                let allowed = edge.wrapping_sub(sender.una).cast_signed().max(0);
+                let inside = seq.wrapping_sub(sender.una) <= allowed.cast_unsigned();
+                // What its sender sent last, though it lies beyond the window.
+                if seq != sender.next && !inside {
+                    // A socket that is gone answers what is late with the number that this acknowledges.
+                    let late = sender.knows(SENT_FIN) && sender.may_send(seq, edge, peer);
+                    return if late {
+                        Step::Pass
+                    } else {
+                        Step::Invalid(Invalid::OutOfWindow)
+                    };
                 }
-                sender.in_flight(segment.seq)
+                match state {
+                    // What went before it may have been lost on the way to us. Its receiver asks back
+                    // (RFC 5961 section 3.2), and the answer to that settles it.
+                    State::SynSent | State::Established => seq != sender.una && seq != sender.next,
+                    // Nothing is left to protect but the flow of data the other way, and a RST that the
+                    // receiver refuses is followed by one that it takes.
+                    State::SynReceived => !sender.in_flight(seq),
+                    _ => false,
+                }
             }
         };
-        if plausible {
-            Step::Live(State::Closed)
+        if refused {
+            Step::Pass
         } else {
-            Step::Invalid(Invalid::BadReset)
+            Step::Live(State::Closed)
         }
+    }
+
+    /// To the state that follows from the facts now that a segment was taken note of in `state`.
+    fn go_on(&mut self, state: State) -> Step {
+        let next = self.derive();
+        if state == State::SynReceived && next != state {
+            let Self { original, reply } = self;
+            original.open(reply);
+            reply.open(original);
+        }
+        Step::Live(next)
     }
 
     /// The state that follows from the facts, once both sides have sent a SYN.

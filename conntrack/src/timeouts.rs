@@ -8,10 +8,12 @@ use crate::state::State;
 ///
 /// Defaults per protocol are in [`tcp`](Self::tcp), [`udp`](Self::udp), [`icmp`](Self::icmp) and
 /// [`other`](Self::other). Setters round up to whole seconds and hold values within one second and
-/// the largest the field holds (18 hours; for `idle` 136 years, which is as good as never).
+/// the largest the field holds (18 hours; for `idle` and `half_closed` 136 years, which is as good as
+/// never).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     idle: u32,
+    half_closed: u32,
     opening: u16,
     closing: u16,
     time_wait: u16,
@@ -19,10 +21,12 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// TCP: opening 30 s, idle 300 s, closing 60 s, time-wait 10 s, closed 5 s.
+    /// TCP: opening 30 s, idle 300 s, half-closed as long as idle, closing 60 s, time-wait 10 s,
+    /// closed 5 s.
     ///
     /// A translator for the public is asked for 4 minutes and 2 hours 4 minutes (RFC 5382 section
-    /// 5, REQ-5), Linux waits 120 s for the answer to a SYN, 60 s for the handshake to complete,
+    /// 5, REQ-5; there and here a connection that one side has closed is established still), Linux
+    /// waits 120 s for the answer to a SYN, 60 s for the handshake to complete,
     /// 120 s in time-wait and 5 days when established. In front of servers of our own that only
     /// fills the table: a client resends its SYN after 1, 3, 7 and 15 s, within 30 s; the two
     /// ends keep their own time-wait, and 10 s outlive the last retransmitted FIN in practice.
@@ -30,6 +34,7 @@ impl Timeouts {
         Self {
             opening: 30,
             idle: 300,
+            half_closed: 300,
             closing: 60,
             time_wait: 10,
             closed: 5,
@@ -42,6 +47,7 @@ impl Timeouts {
         Self {
             opening: 30,
             idle: 60,
+            half_closed: 60,
             ..Self::tcp()
         }
     }
@@ -79,7 +85,15 @@ impl Timeouts {
         self
     }
 
-    /// With a time for connections that one side or both are closing.
+    /// With a time for connections that one side has closed, while the other may go on sending
+    /// for hours. [`Duration::MAX`] is never.
+    #[must_use]
+    pub fn with_half_closed(mut self, d: Duration) -> Self {
+        self.half_closed = seconds(d);
+        self
+    }
+
+    /// With a time for connections that both sides are closing.
     #[must_use]
     pub fn with_closing(mut self, d: Duration) -> Self {
         self.closing = short(d);
@@ -110,10 +124,11 @@ impl Timeouts {
             | State::CookieWait
             | State::CookieEchoed => self.opening as u64,
             State::Established | State::Replied => self.idle as u64,
-            State::FinWait | State::CloseWait | State::LastAck => self.closing as u64,
-            State::ShutdownSent | State::ShutdownReceived | State::ShutdownAckSent => {
-                self.closing as u64
-            }
+            State::FinWait | State::CloseWait => self.half_closed as u64,
+            State::LastAck
+            | State::ShutdownSent
+            | State::ShutdownReceived
+            | State::ShutdownAckSent => self.closing as u64,
             State::TimeWait | State::ShutdownComplete => self.time_wait as u64,
             State::Closed => self.closed as u64,
         };
@@ -189,12 +204,13 @@ mod tests {
             .with_time_wait(Duration::ZERO)
             .with_idle(Duration::MAX);
         assert_eq!(t.of(State::SynSent), Duration::from_secs(1));
-        assert_eq!(t.of(State::FinWait), Duration::from_secs(2));
+        assert_eq!(t.of(State::LastAck), Duration::from_secs(2));
+        assert_eq!(t.of(State::FinWait), Duration::from_secs(300));
         assert_eq!(t.of(State::TimeWait), Duration::from_secs(1));
         assert_eq!(
             t.of(State::Established),
             Duration::from_secs(u64::from(u32::MAX))
         );
-        assert_eq!(size_of::<Timeouts>(), 12);
+        assert_eq!(size_of::<Timeouts>(), 16);
     }
 }

@@ -102,8 +102,9 @@ fn seconds(state: State, timeout: u64) -> Duration {
         State::SynSent | State::SynReceived | State::Unreplied => timeout,
         State::CookieWait | State::CookieEchoed => timeout,
         State::Established | State::Replied => 2 * timeout,
-        State::FinWait | State::CloseWait | State::LastAck => 3 * timeout,
+        State::LastAck => 3 * timeout,
         State::ShutdownSent | State::ShutdownReceived | State::ShutdownAckSent => 3 * timeout,
+        State::FinWait | State::CloseWait => 4 * timeout,
         State::TimeWait | State::ShutdownComplete => timeout / 2 + 1,
         State::Closed => timeout / 4 + 1,
     })
@@ -113,7 +114,8 @@ fn timeouts(t: u64) -> Timeouts {
     Timeouts::tcp()
         .with_opening(seconds(State::SynSent, t))
         .with_idle(seconds(State::Established, t))
-        .with_closing(seconds(State::FinWait, t))
+        .with_half_closed(seconds(State::FinWait, t))
+        .with_closing(seconds(State::LastAck, t))
         .with_time_wait(seconds(State::TimeWait, t))
         .with_closed(seconds(State::Closed, t))
 }
@@ -265,7 +267,6 @@ impl Pair {
             }
             Observed::Reopen => {
                 assert!(matches!(entry.state, State::TimeWait | State::Closed));
-                assert_eq!(direction, Direction::Original);
             }
             Observed::Invalid(_) => assert_eq!(after.last_seen(), entry.last_seen),
         }

@@ -270,8 +270,11 @@ fn flags_that_no_state_calls_for_are_refused_in_every_state() {
 fn a_syn_ack_must_acknowledge_the_syn() {
     run(&[
         (Original, "S", 1000, 0, 0, Go(SynSent)),
-        (Reply, "SA", 9000, 1000, 0, Bad(Invalid::BadAck)),
-        (Reply, "SA", 9000, 1002, 0, Bad(Invalid::BadAck)),
+        // the client resets what answers an older SYN
+        (Reply, "SA", 9000, 1000, 0, Go(SynSent)),
+        (Original, "R", 1000, 0, 0, Go(SynSent)),
+        (Reply, "SA", 9000, 1002, 0, Go(SynSent)),
+        (Original, "R", 1002, 0, 0, Go(SynSent)),
         (Reply, "SA", 9000, 1001, 0, Go(SynReceived)),
         // and the handshake is complete only with the right answer to it
         (Original, "A", 1001, 9000, 0, Go(SynReceived)),
@@ -313,17 +316,17 @@ fn a_blind_reset_does_not_close() {
         &[
             (Original, "PA", 1001, 9001, 100, Go(Established)),
             (Reply, "A", 9001, 1101, 0, Go(Established)),
-            (Original, "R", 1100, 0, 0, Bad(Invalid::BadReset)), // acknowledged long ago
-            (Original, "R", 1101 + 65536, 0, 0, Bad(Invalid::BadReset)),
+            (Original, "R", 1100, 0, 0, Bad(Invalid::OutOfWindow)), // acknowledged long ago
+            (Original, "R", 1101 + 65536, 0, 0, Bad(Invalid::OutOfWindow)),
             (
                 Original,
                 "R",
                 1101 + (1 << 31),
                 0,
                 0,
-                Bad(Invalid::BadReset),
+                Bad(Invalid::OutOfWindow),
             ),
-            (Reply, "R", 9000, 0, 0, Bad(Invalid::BadReset)),
+            (Reply, "R", 9000, 0, 0, Bad(Invalid::OutOfWindow)),
             // within the window, but not what is expected: its receiver asks back
             (Original, "R", 1102, 0, 0, Go(Established)),
             (Original, "R", 1101, 0, 0, Go(Closed)),
@@ -337,16 +340,30 @@ fn blind_segments_shift_nothing() {
         &[&HANDSHAKE],
         &[
             // neither number right, or only one of them
-            (Original, "PA", 1001 + (1 << 30), 5, 10, Go(Established)),
-            (Original, "PA", 1001 + (1 << 30), 9001, 10, Go(Established)),
-            (Original, "FA", 1001, 9002, 0, Go(Established)),
+            (
+                Original,
+                "PA",
+                1001 + (1 << 30),
+                5,
+                10,
+                Bad(Invalid::OutOfWindow),
+            ),
+            (
+                Original,
+                "PA",
+                1001 + (1 << 30),
+                9001,
+                10,
+                Bad(Invalid::OutOfWindow),
+            ),
+            (Original, "FA", 1001, 9002, 0, Bad(Invalid::OutOfWindow)),
             (
                 Original,
                 "FA",
                 1001,
                 9001_u32.wrapping_sub(1 << 27),
                 0,
-                Go(Established),
+                Bad(Invalid::OutOfWindow),
             ),
             (
                 Original,
@@ -354,7 +371,7 @@ fn blind_segments_shift_nothing() {
                 1001 + (1 << 29),
                 0,
                 0,
-                Bad(Invalid::BadReset),
+                Bad(Invalid::OutOfWindow),
             ),
             // as if nothing had been
             (Original, "PA", 1001, 9001, 10, Go(Established)),
@@ -370,9 +387,17 @@ fn blind_segments_do_not_keep_a_flow() {
     let mut table = table(4);
     let id = table.insert(new_flow(IpProto::TCP, 1), secs(0)).unwrap();
     common::establish(&mut table, id, secs(1));
+    for packet in [
+        segment("A", 1001 + (1 << 30), 9001, 0),
+        segment("A", 1001, 9001 + (1 << 30), 0),
+    ] {
+        let seen = table.observe(id, Original, &packet, secs(9));
+        assert_eq!(seen, Observed::Invalid(Invalid::OutOfWindow), "{packet:?}");
+        assert_eq!(table.get(id).unwrap().last_seen(), secs(1), "{packet:?}");
+    }
     for (packet, seen_at) in [
-        (segment("A", 1001 + (1 << 30), 9001, 0), 1),
-        (segment("A", 1001, 9001 + (1 << 30), 0), 1),
+        // acknowledged long ago: the acknowledgement is sent again
+        (segment("A", 1001_u32.wrapping_sub(1 << 30), 9001, 10), 1),
         (segment("S", 77, 0, 0), 1),
         (segment("R", 1002, 0, 0), 1),
         (segment("A", 1000, 9001, 0), 9), // a keep-alive probe (RFC 9293 section 3.8.4)
@@ -396,7 +421,7 @@ fn a_segment_overtaken_by_others_moves_nothing_back() {
             (Original, "PA", 1001, 9001, 10, Go(Established)),
             (Reply, "A", 9001, 1101, 0, Go(Established)),
             (Reply, "A", 9001, 1011, 0, Go(Established)),
-            (Original, "R", 1011, 0, 0, Bad(Invalid::BadReset)),
+            (Original, "R", 1011, 0, 0, Bad(Invalid::OutOfWindow)),
             (Original, "R", 1101, 0, 0, Go(Closed)),
         ],
     );
@@ -424,10 +449,12 @@ fn after_time_wait_only_a_newer_syn_reopens() {
     run_after(
         &[&HANDSHAKE, &CLOSE],
         &[
-            (Original, "S", 1000, 0, 0, Bad(Invalid::OldSyn)),
-            (Original, "S", 1001, 0, 0, Bad(Invalid::OldSyn)),
-            (Reply, "S", 9500, 0, 0, Go(TimeWait)),
+            (Original, "S", 1000, 0, 0, Go(TimeWait)),
+            (Original, "S", 1001, 0, 0, Go(TimeWait)),
+            (Reply, "S", 9001, 0, 0, Go(TimeWait)),
+            (Reply, "S", 9002, 0, 0, Reopen),
             (Reply, "SA", 9000, 1001, 0, Go(TimeWait)),
+            (Reply, "SA", 9000, 1003, 0, Go(TimeWait)),
             (Reply, "R", 9002, 0, 0, Go(TimeWait)), // RFC 1337: no assassination
             (Original, "S", 1002, 0, 0, Reopen),
             (Original, "S", 70_000, 0, 0, Reopen),
@@ -484,7 +511,7 @@ fn a_client_may_begin_anew_while_opening() {
     run(&[
         (Original, "S", 1000, 0, 0, Go(SynSent)),
         (Original, "S", 2000, 0, 0, Go(SynSent)),
-        (Reply, "SA", 9000, 1001, 0, Bad(Invalid::BadAck)),
+        (Reply, "SA", 9000, 1001, 0, Go(SynSent)),
         (Reply, "SA", 9000, 2001, 0, Go(SynReceived)),
     ]);
 }
@@ -511,4 +538,41 @@ fn strays_do_not_keep_a_closed_connection() {
         assert_eq!(expire(&mut table, now), []);
     }
     assert_eq!(expire(&mut table, secs(8)), [(1, EndReason::Reset)]);
+}
+
+#[test]
+fn a_segment_in_fragments_may_be_acknowledged_as_far_as_it_goes() {
+    let mut table = table(4);
+    let id = table.insert(new_flow(IpProto::TCP, 1), secs(0)).unwrap();
+    common::establish(&mut table, id, secs(1));
+    let mut first = segment("PA", 1001, 9001, 1000);
+    if let Some(tcp) = &mut first.tcp {
+        tcp.cut = true;
+    }
+    // 3,000 octets in three fragments, of which the first alone has a header.
+    for (direction, packet) in [
+        (Original, first),
+        (Reply, segment("A", 9001, 4001, 0)),
+        (Original, segment("PA", 4001, 9001, 10)),
+        (Original, segment("FA", 4011, 9001, 0)),
+        (Reply, segment("FA", 9001, 4012, 0)),
+        (Original, segment("A", 4012, 9002, 0)),
+    ] {
+        let seen = table.observe(id, direction, &packet, secs(2));
+        assert!(matches!(seen, Observed::Accept { .. }), "{packet:?}");
+    }
+    assert_eq!(table.get(id).unwrap().state(), TimeWait);
+}
+
+#[test]
+fn a_late_reset_of_a_socket_that_is_gone_passes_and_closes_nothing() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            (Original, "FA", 1001, 9001, 0, Go(FinWait)),
+            (Reply, "FA", 9001, 1002, 0, Go(LastAck)),
+            (Original, "R", 1001, 0, 0, Go(LastAck)),
+            (Original, "R", 1002, 0, 0, Go(Closed)),
+        ],
+    );
 }

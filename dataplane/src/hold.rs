@@ -22,14 +22,15 @@ const PATIENCE: Duration = Duration::from_secs(4);
 struct Waiting<F> {
     frame: F,
     held: Held,
-    step: FlowStep,
+    /// `None`: a frame of our own.
+    step: Option<FlowStep>,
     since: Timestamp,
 }
 
 /// What became of a frame that waited.
 pub enum Released<F> {
     /// Its neighbour is known: send it by this port, in fragments if it is too long.
-    Send(F, PortId, FlowStep, Option<Cut>),
+    Send(F, PortId, Option<FlowStep>, Option<Cut>),
     /// It is given up.
     Drop(DropReason),
 }
@@ -55,7 +56,7 @@ impl<F: Frame> HoldQueue<F> {
     }
 
     /// Puts a frame aside; false if there is no room for it, and it is gone.
-    pub fn push(&mut self, frame: F, held: Held, step: FlowStep, now: Timestamp) -> bool {
+    pub fn push(&mut self, frame: F, held: Held, step: Option<FlowStep>, now: Timestamp) -> bool {
         let same = |w: &&Waiting<F>| w.held.vlan == held.vlan && w.held.next_hop == held.next_hop;
         if self.0.len() >= CAPACITY || self.0.iter().filter(same).count() >= PER_NEIGHBOR {
             return false;

@@ -21,12 +21,14 @@ use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::port::{BURST, Burst, Frame, Port};
 use crate::steer::Asked;
 use crate::tables::{Publisher, Tables};
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{Answer, DropReason, Verdict};
 use crate::worker::fragments::Waiting;
 
 /// Flows ended per turn at most: housekeeping must not hold up the next burst. Under load there are some
 /// hundred thousand turns a second.
 pub const EXPIRE_BUDGET: usize = 16;
+/// Resets sent per turn at most: to both ends of the flows that end in one.
+const FAREWELL_BUDGET: usize = 2 * EXPIRE_BUDGET;
 /// Commands taken per turn at most.
 const COMMAND_BUDGET: usize = 32;
 /// Flows told per turn and dump.
@@ -345,7 +347,7 @@ impl<P: Port> Worker<P> {
                 self.push(port, frame);
             }
             Verdict::Hold(held, step) => {
-                if self.waiting.push(frame, held, step, now) {
+                if self.waiting.push(frame, held, Some(step), now) {
                     counters.held_packets.add(1);
                 } else {
                     counters.count_drop(DropReason::HoldFull);
@@ -456,6 +458,9 @@ impl<P: Port> Worker<P> {
         let ended = self.pipeline.expire(now, EXPIRE_BUDGET);
         let mut busy = if ended < EXPIRE_BUDGET { 0 } else { ended };
         self.take_up(now);
+        if self.pipeline.has_farewells() {
+            busy += self.say_farewell(now);
+        }
         if !self.shared.commands.is_empty() {
             busy += self.obey();
         }
@@ -463,6 +468,42 @@ impl<P: Port> Worker<P> {
             busy += self.dump(now);
         }
         busy
+    }
+
+    /// Sends resets for connections that were silent for too long.
+    fn say_farewell(&mut self, now: Timestamp) -> usize {
+        let counters = Arc::clone(&self.shared.counters);
+        let mut said = 0;
+        while said < FAREWELL_BUDGET
+            && let Some(farewell) = self.pipeline.next_farewell()
+        {
+            said += 1;
+            let port = self.ports.first_mut();
+            let Some(mut frame) = port.and_then(|port| port.frame(&farewell.octets())) else {
+                counters.count_drop(DropReason::NoBuffer);
+                continue;
+            };
+            let mut packet = frame.packet();
+            let verdict = self.pipeline.send_farewell(&farewell, &mut packet);
+            let shape = packet.shape();
+            frame.set_shape(shape);
+            match verdict {
+                Verdict::Transmit(port, _) => self.push(port, frame),
+                Verdict::Hold(held, _) if self.waiting.push(frame, held, None, now) => {
+                    counters.held_packets.add(1);
+                }
+                Verdict::Drop(reason) => {
+                    counters.count_drop(reason);
+                    continue;
+                }
+                _ => {
+                    counters.count_drop(DropReason::HoldFull);
+                    continue;
+                }
+            }
+            counters.answers[Answer::ResetTimeout.index()].add(1);
+        }
+        said
     }
 
     fn obey(&mut self) -> usize {
@@ -521,7 +562,9 @@ impl<P: Port> Worker<P> {
             moved += 1;
             match released {
                 Released::Send(frame, port, step, cut) => {
-                    self.shared.counters.forwarded[step.index()].add(1);
+                    if let Some(step) = step {
+                        self.shared.counters.forwarded[step.index()].add(1);
+                    }
                     match cut {
                         Some(cut) => self.push_cut(port, frame, cut),
                         None => self.push(port, frame),

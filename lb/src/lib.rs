@@ -33,4 +33,6 @@ pub use listen::{Listen, VlanSet};
 pub use pool::{Member, MemberState, Pool, Pools};
 pub use select::Selector;
 pub use snat::{PortStripe, StripeError};
-pub use virtual_server::{DownAction, Method, Profile, Snat, VirtualServer, VirtualServers};
+pub use virtual_server::{
+    DownAction, Method, Profile, Snat, TcpProfile, VirtualServer, VirtualServers,
+};

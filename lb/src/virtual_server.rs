@@ -91,6 +91,38 @@ pub struct Profile {
     pub idle_timeout: Duration,
     /// What becomes of the flows of a member that went down.
     pub down_action: DownAction,
+    /// What concerns TCP alone.
+    pub tcp: TcpProfile,
+}
+
+/// How the TCP connections of a virtual server are treated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TcpProfile {
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+    /// How long a connection may be silent that both sides are closing.
+    pub close_timeout: Duration,
+    /// How long one may be silent that one side has closed; `None`: as long as an open one.
+    pub half_close_timeout: Option<Duration>,
+    /// How long one is remembered that both sides have closed.
+    pub time_wait_timeout: Duration,
+    /// Whether both ends are told when a connection ends because it was silent for too long.
+    pub reset_on_timeout: bool,
+    /// Whether connections are taken on in their middle.
+    pub loose_initialization: bool,
+}
+
+impl Default for TcpProfile {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_mins(1),
+            half_close_timeout: None,
+            time_wait_timeout: Duration::from_secs(10),
+            reset_on_timeout: false,
+            loose_initialization: false,
+        }
+    }
 }
 
 impl Default for Profile {
@@ -100,6 +132,7 @@ impl Default for Profile {
         Self {
             idle_timeout: Duration::from_mins(5),
             down_action: DownAction::None,
+            tcp: TcpProfile::default(),
         }
     }
 }

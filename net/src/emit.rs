@@ -236,14 +236,40 @@ pub fn reset_in_place(packet: &mut Packet<'_>, layers: &Layers) -> Result<(), No
     Ok(())
 }
 
+/// A reset with `key` that acknowledges `ack` (RFC 9293 section 3.5.2).
+pub fn reset(key: &FlowKey, seq: u32, ack: u32) -> ShortPacket {
+    let flags = tcp_flags::RST | tcp_flags::ACK;
+    let window = 0;
+    ip_tcp_header(
+        key,
+        TcpFields {
+            seq,
+            ack,
+            flags,
+            window,
+        },
+    )
+}
+
+/// An Ethernet header without tags.
+pub fn untagged_header(dst: MacAddr, src: MacAddr, kind: u16) -> [u8; 14] {
+    let mut header = [0; 14];
+    header[..6].copy_from_slice(&dst.0);
+    header[6..12].copy_from_slice(&src.0);
+    header[12..].copy_from_slice(&kind.to_be_bytes());
+    header
+}
+
 /// An IP packet of at most 60 octets that lives on the stack: nothing is allocated for an answer.
-struct ShortPacket {
+#[derive(Debug)]
+pub struct ShortPacket {
     bytes: [u8; 60],
     len: usize,
 }
 
 impl ShortPacket {
-    fn as_slice(&self) -> &[u8] {
+    /// Its octets.
+    pub fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&[])
     }
 }

@@ -15,6 +15,7 @@
 //! - [`rewrite`]: setting addresses and ports in place while the checksums stay right;
 //! - [`fragment`]: which part of which datagram a fragment is, and cutting packets into fragments;
 //! - [`sctp`]: what the chunks of an SCTP packet are;
+//! - [`tcp_options`]: the options of a TCP header, read, and the MSS lowered;
 //! - [`emit`]: frames written from nothing (ARP, NDP, ICMP, TCP, UDP);
 //! - [`icmp`]: errors of our own, made in place, and the quoted packets of other stations' errors.
 //!
@@ -35,6 +36,7 @@ pub mod plain;
 pub mod rewrite;
 pub mod sctp;
 pub mod tag;
+pub mod tcp_options;
 pub mod time;
 pub mod tuple;
 

@@ -229,7 +229,12 @@ fn bad(to: &str, snat: &str) {
         let world = transfer(to, snat, BAD, 3, 256 * 1024, seed, |_, _| ());
         for drop in drops(&world) {
             assert!(
-                ["drop.tcp_invalid", "drop.reset_without_flow"].contains(&drop.as_str()),
+                [
+                    "drop.tcp_invalid",
+                    "drop.tcp_out_of_window",
+                    "drop.reset_without_flow"
+                ]
+                .contains(&drop.as_str()),
                 "{drop}, {to} {snat} seed {seed}"
             );
         }

@@ -56,6 +56,8 @@ pub struct Vlan {
     pub internal: bool,
     /// Whether replies go to the MAC address that the request came from.
     pub auto_lasthop: bool,
+    /// Whether the MSS of connections that pass it is lowered to what its MTU holds.
+    pub mss_clamp: bool,
     /// Port lockdown of the self IPs: what they accept; `None`: everything.
     pub allowed_services: Option<Vec<AllowedService>>,
 }

@@ -34,6 +34,7 @@ pub(crate) fn vlan(index: u16, tag: u16) -> Vlan {
         self_ips: vec![self_ip("192.0.2.1", 24), self_ip("2001:db8::1", 64)],
         internal: false,
         auto_lasthop: true,
+        mss_clamp: false,
         allowed_services: None,
     }
 }

@@ -112,6 +112,7 @@ fn build(key: &ObjectKey, spec: &VlanSpec) -> Vlan {
         cmp_hash: spec.cmp_hash,
         pod_hash: spec.pod_hash,
         auto_lasthop: spec.auto_lasthop,
+        mss_clamp: spec.mss_clamp,
         category: spec.category,
     }
 }

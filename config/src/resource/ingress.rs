@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::monitors;
 use crate::reader::{Fields, Node, quote};
 use crate::sketch::Text;
-use crate::types::{LbMethod, Monitor, Profile, Protocol, ServiceDownAction, Snat};
+use crate::types::{LbMethod, Monitor, Profile, Protocol, ServiceDownAction, Snat, TcpProfile};
 
 /// What an Ingress object says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +89,11 @@ const MAX_VLANS: usize = 4094;
 const IDLE_TCP: u32 = 300;
 const IDLE_UDP: u32 = 60;
 const IDLE_SCTP: u32 = 300;
+
+/// Seconds where nothing is said: for a handshake, for both sides to close, and for late segments then.
+const HANDSHAKE: u16 = 30;
+const CLOSE: u16 = 60;
+const TIME_WAIT: u16 = 10;
 
 pub(super) fn read(object: &Fields<'_>, protocol: Protocol) -> Option<Ingress> {
     read_with(object, |f| {
@@ -185,11 +190,13 @@ pub(super) struct Common(Ingress);
 impl Common {
     /// The virtual server of that protocol that listens at `place`.
     pub(super) fn at(&self, protocol: Protocol, (destinations, port): Place) -> Ingress {
+        let mut ingress = self.0.clone();
+        ingress.profile.tcp = ingress.profile.tcp.filter(|_| protocol == Protocol::Tcp);
         Ingress {
             protocol,
             destinations,
             port,
-            ..self.0.clone()
+            ..ingress
         }
     }
 }
@@ -214,6 +221,7 @@ pub(super) fn read_common(f: &Fields<'_>, protocol: Protocol) -> Common {
         Protocol::Udp => IDLE_UDP,
         Protocol::Sctp => IDLE_SCTP,
     });
+    let tcp = (protocol == Protocol::Tcp).then(|| read_tcp(f, idle));
     Common(Ingress {
         protocol,
         service: String::new(),
@@ -226,9 +234,29 @@ pub(super) fn read_common(f: &Fields<'_>, protocol: Protocol) -> Common {
         profile: Profile {
             idle_timeout: Duration::from_secs(idle.into()),
             service_down_action: service_down_action.unwrap_or_default(),
+            tcp,
         },
         monitors: Arc::default(),
     })
+}
+
+/// What the TCP kind has besides. `idle`: seconds that an open connection may be silent.
+fn read_tcp(f: &Fields<'_>, idle: u32) -> TcpProfile {
+    let short = |name: &'static str, default: u16| {
+        let seconds = f.take(name, |node| node.integer(1..=u16::MAX));
+        Duration::from_secs(seconds.unwrap_or(default).into())
+    };
+    let half_close = f.take("tcpHalfCloseTimeout", |node| node.integer(1..=u32::MAX));
+    TcpProfile {
+        handshake_timeout: short("tcpHandshakeTimeout", HANDSHAKE),
+        close_timeout: short("tcpCloseTimeout", CLOSE),
+        half_close_timeout: Duration::from_secs(half_close.unwrap_or(idle).into()),
+        time_wait_timeout: short("tcpTimeWaitTimeout", TIME_WAIT),
+        reset_on_timeout: f.take("resetOnTimeout", Node::boolean).unwrap_or(false),
+        loose_initialization: f
+            .take("looseInitialization", Node::boolean)
+            .unwrap_or(false),
+    }
 }
 
 /// An address, a subnet or a wildcard, of the family the field is for.

@@ -29,6 +29,7 @@ pub struct VlanSpec {
     pub cmp_hash: SpreadHash,
     pub pod_hash: SpreadHash,
     pub auto_lasthop: AutoLasthop,
+    pub mss_clamp: bool,
     pub category: Option<String>,
 }
 
@@ -78,6 +79,7 @@ pub(super) fn read(node: &Node<'_>) -> Option<VlanSpec> {
             ("AUTO_LASTHOP_DISABLED", AutoLasthop::Disabled),
         ])
     });
+    let mss_clamp = f.take("mss_clamp", Node::boolean).unwrap_or(false);
     let category = f.take("category", |node| node.name().map(str::to_owned));
     f.deny_unknown();
     Some(VlanSpec {
@@ -96,6 +98,7 @@ pub(super) fn read(node: &Node<'_>) -> Option<VlanSpec> {
         cmp_hash: cmp_hash.unwrap_or_default(),
         pod_hash: pod_hash.unwrap_or_default(),
         auto_lasthop: auto_lasthop.unwrap_or_default(),
+        mss_clamp,
         category,
     })
 }

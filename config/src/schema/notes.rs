@@ -71,6 +71,10 @@ const VLAN: &[Note] = &[
         "Whether replies go to the MAC address that the request came from (by default they do).",
     ),
     (
+        "spec.mss_clamp",
+        "Lowers the MSS that TCP connections over this VLAN announce to what its MTU holds (default false).",
+    ),
+    (
         "spec.category",
         "A label that other resources may select VLANs by.",
     ),
@@ -204,6 +208,34 @@ const INGRESS: &[Note] = &[
     ),
 ];
 
+/// What connections of TCP have besides.
+const TCP: &[Note] = &[
+    (
+        "spec.tcpHandshakeTimeout",
+        "After how many seconds a connection is forgotten whose handshake is not complete (default 30); a SYN sent again does not prolong it.",
+    ),
+    (
+        "spec.tcpCloseTimeout",
+        "After how many seconds of silence a connection is forgotten that both sides are closing (default 60).",
+    ),
+    (
+        "spec.tcpHalfCloseTimeout",
+        "After how many seconds of silence a connection is forgotten that one side has closed (default: idleTimeout).",
+    ),
+    (
+        "spec.tcpTimeWaitTimeout",
+        "For how many seconds a connection is remembered that both sides have closed (default 10).",
+    ),
+    (
+        "spec.resetOnTimeout",
+        "Tells both ends by a reset when a connection ends because it was silent for too long (default false).",
+    ),
+    (
+        "spec.looseInitialization",
+        "Takes on connections in their middle, after a segment of the client that is neither SYN, FIN nor reset (default false: such a segment is reset).",
+    ),
+];
+
 /// Instead of where an Ingress listens.
 const DIAMETER: &[Note] = &[
     (
@@ -259,7 +291,11 @@ fn common(kind: Kind) -> impl Iterator<Item = &'static Note> {
 }
 
 fn all(kind: Kind) -> impl Iterator<Item = &'static Note> {
-    own(kind).iter().chain(common(kind))
+    let tcp = match kind {
+        Kind::IngressTcp | Kind::IngressDiameter => TCP,
+        _ => &[],
+    };
+    own(kind).iter().chain(common(kind)).chain(tcp)
 }
 
 /// The sentence of a place.

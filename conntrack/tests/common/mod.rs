@@ -92,8 +92,10 @@ pub fn segment(flags: &str, seq: u32, ack: u32, payload_len: u32) -> Segment {
         seq,
         ack,
         payload_len,
+        cut: false,
         window: 65535,
         flags,
+        scale: None,
     };
     Segment::tcp(tcp, 40 + payload_len)
 }

@@ -271,6 +271,7 @@ fn compile_vlans(
                 .collect(),
             internal: wanted.internal,
             auto_lasthop: wanted.auto_lasthop.is_on(),
+            mss_clamp: wanted.mss_clamp,
             // An empty list allows nothing, no list everything.
             allowed_services: wanted.allowed_services.as_ref().map(|services| {
                 services

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use config::{Config, LbMethod, ListenScope, Protocol, ServiceDownAction, Snat as ConfigSnat};
 use lb::{
-    DownAction, Listen, Member, MemberState, Method, Pool, Pools, Profile, Snat, VirtualServer,
-    VirtualServers, VlanSet,
+    DownAction, Listen, Member, MemberState, Method, Pool, Pools, Profile, Snat, TcpProfile,
+    VirtualServer, VirtualServers, VlanSet,
 };
 use net::{IpPrefix, IpProto};
 
@@ -115,6 +115,21 @@ fn profile(wanted: &config::Profile) -> Profile {
             ServiceDownAction::Drop => DownAction::Drop,
             ServiceDownAction::Reselect => DownAction::Reselect,
         },
+        tcp: wanted
+            .tcp
+            .as_ref()
+            .map_or_else(TcpProfile::default, tcp_profile),
+    }
+}
+
+fn tcp_profile(wanted: &config::TcpProfile) -> TcpProfile {
+    TcpProfile {
+        handshake_timeout: wanted.handshake_timeout,
+        close_timeout: wanted.close_timeout,
+        half_close_timeout: Some(wanted.half_close_timeout),
+        time_wait_timeout: wanted.time_wait_timeout,
+        reset_on_timeout: wanted.reset_on_timeout,
+        loose_initialization: wanted.loose_initialization,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Packets of a flow: check its answer against the configuration, follow its state, rewrite, send.
 
-use conntrack::{Direction, EndReason, FlowId, FlowRef, Hit, Observed, Segment};
+use conntrack::{Direction, EndReason, FlowId, FlowRef, Hit, Invalid, Observed, Segment};
 use lb::{DownAction, MemberState};
 use net::{Addr, FlowKey, IpProto, Layers, MacAddr, Network, Packet, Rewrite, RewriteError};
 use vlan::Event;
@@ -157,6 +157,9 @@ impl State {
             Observed::Invalid(_) if layers.key.proto == IpProto::SCTP => {
                 return Verdict::Drop(DropReason::SctpInvalid);
             }
+            Observed::Invalid(Invalid::OutOfWindow) => {
+                return Verdict::Drop(DropReason::TcpOutOfWindow);
+            }
             Observed::Invalid(_) => return Verdict::Drop(DropReason::TcpInvalid),
         }
         let Some(flow) = self.flows.get_mut(id) else {
@@ -182,6 +185,7 @@ impl State {
                 RewriteError::Mismatch => DropReason::FlowGone,
             });
         }
+        super::mss::clamp(tables, [arrival.vlan.index, leg.vlan()], packet, layers);
         let (verdict, found) = self.send(tables, packet, layers, leg, &to, step);
         if found != leg
             && let Some(flow) = self.flows.get_mut(id)

@@ -13,15 +13,19 @@
 //! | `forward` | packets of a flow: state, rewrite, next hop |
 //! | `fragments` | fragments: they follow the first of their datagram |
 //! | `sctp` | what is said to packets of no association |
+//! | `mss` | how large segments may be, where a VLAN says so |
+//! | `farewell` | resets to both ends of a flow that was silent for too long |
 //! | `options` | whether IPv4 options are fit to be passed on |
 //! | `related` | ICMP errors of others about packets of a flow |
 //! | `errors` | whether a sender is told by ICMP why its packet was not passed on |
 
 mod errors;
+mod farewell;
 mod forward;
 mod fragments;
 mod leg;
 mod local;
+mod mss;
 mod open;
 mod options;
 mod plain;
@@ -34,15 +38,17 @@ use arrayvec::ArrayVec;
 use conntrack::{Direction, EndReason, TableConfig, TcpSegment};
 use crossbeam::queue::ArrayQueue;
 use lb::snat::PortStripe;
-use net::header::{Tcp, view};
+use net::header::{Tcp, tcp_flags, view};
 use net::{Fragment, IpProto, Layers, MacAddr, Network, Packet, PortId, Timestamp, VlanIndex};
 use vlan::Event;
 use vlan::Vlan;
 use vlan::neighbor::Neighbors;
 
 use errors::ErrorLimit;
+use farewell::Farewells;
 use plain::Look;
 
+pub use farewell::Farewell;
 pub use leg::{FlowData, Leg, NextHop};
 
 use crate::counters::{ServiceCounters, WorkerCounters};
@@ -111,6 +117,7 @@ struct State {
     idents: fragments::Idents,
     /// Writes down what happens to flows, if somebody wants to know.
     scribe: Option<Box<Scribe>>,
+    farewells: Farewells,
 }
 
 /// A frame on its way through the pipeline.
@@ -159,6 +166,7 @@ impl Pipeline {
                 waited: false,
                 idents: fragments::Idents::alone(config.seed),
                 scribe: None,
+                farewells: Farewells::new(),
             },
             straight_way: config.straight_way,
         }
@@ -273,6 +281,7 @@ impl Pipeline {
             worker,
             trains,
             scribe,
+            farewells,
             ..
         } = state;
         if let Some(scribe) = scribe {
@@ -284,6 +293,7 @@ impl Pipeline {
                 scribe.note(&flow, Kind::Ended(reason));
             }
             account_end(tables, selector, counters, *worker, flow.data(), reason);
+            farewells.note(tables, counters, &flow, reason);
         });
         counters.flows.set(flows.len() as u64);
         ended + trains.expire(now, budget)
@@ -479,6 +489,14 @@ fn tcp_segment(packet: &Packet<'_>, layers: &Layers) -> Option<TcpSegment> {
         ack: tcp.ack.get(),
         window: tcp.window.get(),
         payload_len: u32::try_from(layers.payload_len()).unwrap_or(0),
+        cut: layers.fragment == Fragment::First,
+        scale: match tcp.flags & tcp_flags::SYN {
+            0 => None,
+            _ => packet
+                .data()
+                .get(layers.l4..layers.end)
+                .and_then(net::tcp_options::window_scale),
+        },
     })
 }
 

@@ -9,7 +9,7 @@ use net::{Addr, Deltas, FlowKey, IpProto, L4Port, Layers, Packet, Tuple, VlanInd
 use vlan::Owner;
 use vlan::neighbor::Resolution;
 
-use super::{Arrival, FlowData, Leg, NextHop, State, options, sctp, service_counters};
+use super::{Arrival, FlowData, Leg, NextHop, State, options, sctp, service_counters, tcp_segment};
 use crate::journal::Kind;
 use crate::steer::Question;
 use crate::tables::{MemberWay, Tables};
@@ -181,8 +181,9 @@ impl State {
         virtual_server: &VirtualServer,
     ) -> Verdict {
         // Only a SYN opens a connection; the rest of one that we do not know is refused, so that its
-        // sender starts anew instead of waiting.
-        if layers.key.proto == IpProto::TCP && !opens_connection(layers) {
+        // sender starts anew instead of waiting, unless such connections are to be taken on.
+        let picks_up = virtual_server.profile.tcp.loose_initialization && goes_on(layers);
+        if layers.key.proto == IpProto::TCP && !opens_connection(layers) && !picks_up {
             return self.reset(tables, arrival, packet, layers, Answer::ResetNoFlow);
         }
         if layers.key.proto == IpProto::SCTP && !sctp::opens(packet, layers) {
@@ -284,6 +285,11 @@ impl State {
         }
         self.counters.flows_opened_total.add(1);
         self.counters.flows.set(self.flows.len() as u64);
+        if goes_on(layers)
+            && let Some(segment) = tcp_segment(packet, layers)
+        {
+            self.flows.pick_up(id, &segment);
+        }
         self.note(id, Kind::Opened);
         let verdict = self.translate(tables, arrival, packet, layers, id, FlowStep::Opened);
         // What could not be sent on has opened nothing: the next attempt chooses anew.
@@ -298,6 +304,12 @@ impl State {
 fn opens_connection(layers: &Layers) -> bool {
     let interesting = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
     layers.tcp_flags & interesting == tcp_flags::SYN
+}
+
+/// Whether a TCP segment is one of an open connection.
+fn goes_on(layers: &Layers) -> bool {
+    let interesting = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
+    layers.tcp_flags & interesting == tcp_flags::ACK
 }
 
 /// Why nothing may be said to or on behalf of a destination that is no station's, even if the frame
@@ -322,7 +334,16 @@ fn timeouts(virtual_server: &VirtualServer) -> Timeouts {
         IpProto::SCTP => Timeouts::sctp(),
         _ => Timeouts::udp(),
     };
-    let base = base.with_idle(virtual_server.profile.idle_timeout);
+    let profile = &virtual_server.profile;
+    let base = base.with_idle(profile.idle_timeout);
+    if virtual_server.proto == IpProto::TCP {
+        let tcp = &profile.tcp;
+        return base
+            .with_opening(tcp.handshake_timeout)
+            .with_half_closed(tcp.half_close_timeout.unwrap_or(profile.idle_timeout))
+            .with_closing(tcp.close_timeout)
+            .with_time_wait(tcp.time_wait_timeout);
+    }
     // Traffic that is never answered, such as syslog, is traffic all the same.
     if virtual_server.proto == IpProto::UDP {
         base.with_opening(virtual_server.profile.idle_timeout)

@@ -233,6 +233,19 @@ impl State {
         if data.stamp != tables.stamp() {
             data = self.brought_up_to_date(tables, hit)?;
         }
+        let tcp = plain.tcp(frame).map(|tcp| TcpSegment {
+            seq: tcp.seq,
+            ack: tcp.ack,
+            payload_len: u32::from(plain.payload_len()),
+            window: tcp.window,
+            flags: tcp.flags,
+            scale: None,
+            cut: false,
+        });
+        // Before the neighbour is asked for: who sends what is dropped must not keep it fresh.
+        if !self.flows.hit(hit)?.passes(direction, tcp.as_ref()) {
+            return None;
+        }
         let (leg, deltas, step) = match direction {
             Direction::Original => {
                 // A last hop that has moved is followed on the long way.
@@ -269,19 +282,10 @@ impl State {
         if header.len() > plain.l3() + headroom {
             return None;
         }
-        let tcp = plain.tcp(frame).map(|tcp| TcpSegment {
-            seq: tcp.seq,
-            ack: tcp.ack,
-            payload_len: u32::from(plain.payload_len()),
-            window: tcp.window,
-            flags: tcp.flags,
-        });
         let addrs = F::translated(&mut self.flows, hit, direction)?;
         let flow = self.flows.hit(hit)?;
         let ports = flow.translated_ports(direction);
-        if !flow.passes(direction, tcp.as_ref(), u32::try_from(octets).ok()?, now) {
-            return None;
-        }
+        flow.pass(direction, tcp.as_ref(), u32::try_from(octets).ok()?, now);
         // From here on it goes.
         F::rewrite(plain, frame, addrs, ports, deltas);
         packet.cut(plain.end());

@@ -43,6 +43,9 @@ pub struct Step {
     /// The address and port that the member sees instead of the client's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snat: Option<String>,
+    /// The state that its flow is in then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
     /// What it was made into.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out: Option<Leaving>,
@@ -145,6 +148,7 @@ pub(super) fn frame(replay: &Replay, before: &[u8], seen: &Seen) -> Step {
         virtual_server: None,
         member: None,
         snat: None,
+        state: layers.and_then(|layers| state_of(replay, &layers)),
         out: egress.map(|port| leaving(replay, port, &seen.after)),
     };
     if matches!(seen.verdict, Verdict::Transmit(..) | Verdict::Hold(..))
@@ -181,6 +185,7 @@ pub(super) fn sent(replay: &Replay, port: PortId, octets: &[u8]) -> Step {
         virtual_server: None,
         member: None,
         snat: None,
+        state: None,
         out: Some(leaving(replay, Some(port), octets)),
     }
 }
@@ -207,6 +212,13 @@ fn leaving(replay: &Replay, port: Option<PortId>, octets: &[u8]) -> Leaving {
         destination_mac: (destination_mac != MacAddr::ZERO).then_some(destination_mac),
         what: what(octets, layers.as_ref()),
     }
+}
+
+/// The state of the flow that a packet belongs to.
+fn state_of(replay: &Replay, layers: &Layers) -> Option<&'static str> {
+    let flows = replay.rig.worker().pipeline().flows();
+    let (id, _) = flows.lookup(&layers.key)?;
+    flows.get(id).map(|flow| flow.state().name())
 }
 
 impl Step {

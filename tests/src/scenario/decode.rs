@@ -156,6 +156,9 @@ fn transport(
                 text.push_str(&format!(" win={}", word(segment, 14)?));
             }
             let header = usize::from(segment.get(12)? >> 4) * 4;
+            if let Some(options @ [_, ..]) = segment.get(20..header) {
+                text.push_str(&format!(" opt={}", hex(options)));
+            }
             text + &payload(segment.get(header..)?) + &usual(ttl, 64)
         }
         17 => {

@@ -47,6 +47,8 @@
 //! ```text
 //! > 1.2 200 gw>tmm2 icmp 10.0.0.1>192.0.2.7 type=3 code=4 mtu=1400 quotes tcp 192.0.2.7:40000>198.51.100.11:80 . ack=1 len=1400
 //! ```
+//!
+//! TCP options are `opt=` and their octets in hexadecimal: `opt=020405b4` is an MSS of 1460, `opt=01030307` a window scale of 7.
 #![allow(
     clippy::indexing_slicing,
     clippy::format_push_string,

@@ -143,7 +143,9 @@ fn network(kind: &str, words: &[&str], source: MacAddr) -> Result<(u16, Vec<u8>)
                 flags: names::flags(words.get(1).unwrap_or(&"")).ok_or("flags such as S. or FA")?,
                 window: options.or("win", names::WINDOW)?,
             };
-            spoil(emit::tcp(&key, fields, &options.payload()?), &options)
+            let l3 = emit::tcp(&key, fields, &options.payload()?);
+            let tcp_options = options.text("opt").map_or(Ok(Vec::new()), octets)?;
+            spoil(with_tcp_options(&key, l3, &tcp_options)?, &options)
         }
         "udp" => {
             let key = key(first, IpProto::UDP)?;
@@ -184,6 +186,25 @@ fn network(kind: &str, words: &[&str], source: MacAddr) -> Result<(u16, Vec<u8>)
     };
     let ethertype = if l3[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
     Ok((ethertype, l3))
+}
+
+/// Puts options, a multiple of four octets, behind the TCP header.
+fn with_tcp_options(key: &FlowKey, l3: Vec<u8>, options: &[u8]) -> Result<Vec<u8>> {
+    if options.is_empty() {
+        return Ok(l3);
+    }
+    let words = u8::try_from(options.len() / 4).map_err(|_| "opt= is too long")?;
+    if options.len() % 4 != 0 || words > 10 {
+        return Err("opt= is a multiple of four octets, 40 at most".to_owned());
+    }
+    let ip = if key.src.is_v4() { 20 } else { 40 };
+    let mut segment = l3[ip..].to_vec();
+    segment.splice(20..20, options.iter().copied());
+    segment[12] += words << 4;
+    segment[16..18].fill(0);
+    let sum = emit::transport_checksum(key, &segment);
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    Ok(emit::ip(key, emit::DEFAULT_TTL, &segment))
 }
 
 /// Makes the transport checksum wrong, or leaves that of UDP out, if that is asked for.

@@ -172,6 +172,7 @@ impl Control {
                     "mtu": vlan.mtu,
                     "internal": vlan.internal,
                     "autoLasthop": vlan.auto_lasthop,
+                    "mssClamp": vlan.mss_clamp,
                     "selfIps": self_ips,
                 }
             })
