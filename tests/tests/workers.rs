@@ -454,7 +454,10 @@ fn a_worker_that_stands_still_holds_up_nobody_and_what_it_misses_is_counted() {
     for _ in 0..total {
         put(&rig, &opening.line("S seq=1"));
         // Those of another client are its own, and go on.
-        put(&rig, "1.1 100 client>tmm1 icmp 192.0.2.9>192.0.2.1 len=1");
+        put(
+            &rig,
+            "1.1 100 client>tmm1 icmp 192.0.2.9>192.0.2.1 type=5 len=1",
+        );
     }
     while rig.turn(0, NOW) > 0 {}
     let since = |rig: &Rig, name: &str| rig.control().counters()[name] - before[name];

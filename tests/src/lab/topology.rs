@@ -41,6 +41,8 @@ pub struct Options {
     pub outer: Option<u16>,
     /// The client's VLAN has no tag.
     pub untagged: bool,
+    /// MTU of the client's and the backends' devices, octets; 1500 if it is 0.
+    pub mtu: u16,
     /// More arguments for the switch, such as `--loss=1`.
     pub switch: Vec<String>,
     /// Queues of the shared memory of [`Driver::Memif`]; one if it is 0.
@@ -494,6 +496,10 @@ fn switch_args(
     let outer = options
         .outer
         .map_or_else(String::new, |outer| format!(",outer={outer}"));
+    let mtu = match options.mtu {
+        0 => String::new(),
+        mtu => format!(",mtu={mtu}"),
+    };
     let mut args = options.switch.clone();
     for trunk in trunks {
         let vlans = match (options.one_arm, trunk) {
@@ -513,12 +519,12 @@ fn switch_args(
         ));
     }
     args.push(format!(
-        "--access=netns={},dev=eth0,vlan={external}{outer},mac=02:00:00:00:01:10",
+        "--access=netns={},dev=eth0,vlan={external}{outer},mac=02:00:00:00:01:10{mtu}",
         client.name()
     ));
     for (number, backend) in (1..).zip(backends) {
         args.push(format!(
-            "--access=netns={},dev=eth0,vlan=200{outer},mac=02:00:00:00:02:1{number}",
+            "--access=netns={},dev=eth0,vlan=200{outer},mac=02:00:00:00:02:1{number}{mtu}",
             backend.name()
         ));
     }
