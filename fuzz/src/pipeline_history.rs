@@ -283,6 +283,21 @@ impl World {
                 let l3 = emit::icmp(&key, 255, 136, 0, [0x60, 0, 0, 0], &body);
                 self.send_packet(port, &l3);
             }
+            // An error about it, with as much of it as the dice say.
+            (_, IpProto::TCP | IpProto::UDP, _) if flags & 0x80 != 0 => {
+                let v4 = layers.network == Network::Ipv4;
+                let (proto, kinds) = if v4 {
+                    (IpProto::ICMP, [3, 4, 11, 12])
+                } else {
+                    (IpProto::ICMPV6, [1, 2, 3, 4])
+                };
+                let quoted = &l3[..l3.len().min(usize::from(flags & 0x7f))];
+                let kind = kinds[usize::from(flags & 3)];
+                let key = layers.key.inverted();
+                let key = FlowKey::new(key.src, key.dst, L4Port(0), L4Port(0), proto);
+                let l3 = emit::icmp(&key, 64, kind, 1, [0; 4], quoted);
+                self.send_packet(port, &l3);
+            }
             (_, IpProto::TCP, _) => {
                 let number = |at: usize| {
                     let o = &frame[layers.l4 + at..];

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::emit;
 use crate::flow::FlowKey;
@@ -258,6 +260,47 @@ fn a_rewrite_that_is_undone_leaves_the_packet_as_it_came() {
             assert_eq!(packet.data(), &before[128..], "{proto}");
             rewrite.undo(&mut packet, &layers).unwrap();
             assert_eq!(packet.data(), &before[128..], "{proto}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_an_error_quotes_it_leaves_well_formed(
+        v4: bool,
+        quoted in proptest::collection::vec(any::<u8>(), 0..200),
+        likely in any::<[bool; 4]>(),
+        kind in 1u8..=12,
+        length: u8,
+    ) {
+        let mut quoted = quoted;
+        // Else hardly any would name a flow.
+        for (set, (at, value)) in likely.into_iter().zip(if v4 {
+            [(0, 0x45), (2, 0), (6, 0), (9, 6)]
+        } else {
+            [(0, 0x60), (4, 0), (6, 17), (7, 64)]
+        }) {
+            if let (true, Some(octet)) = (set, quoted.get_mut(at)) {
+                *octet = value;
+            }
+        }
+        let proto = if v4 { IpProto::ICMP } else { IpProto::ICMPV6 };
+        let outer = key(v4, (99, 0), (1, 0), proto);
+        let l3 = emit::icmp(&outer, 64, kind, 0, [length, length, 0, 0], &quoted);
+        let mut buf = buffer(&l3);
+        let mut packet = packet(&mut buf);
+        let layers = Layers::parse(&packet).unwrap();
+        if let Ok(quote) = Quote::find(&packet, &layers) {
+            let len = packet.len();
+            let to = FlowKey::new(addr(v4, 7), addr(v4, 10), L4Port(5), L4Port(6), quote.key.proto);
+            let (source, destination) = (addr(v4, 98), addr(v4, 7));
+            let done = quote.translate(&mut packet, &layers, &to, (&source, &destination));
+            prop_assert_eq!(done, Ok(()));
+            prop_assert_eq!(packet.len(), len);
+            let after = Layers::parse(&packet);
+            prop_assert!(after.is_ok(), "{:?}", after);
+            let again = Quote::find(&packet, &layers).unwrap();
+            prop_assert_eq!((again.key.src, again.key.dst), (to.src, to.dst));
         }
     }
 }
