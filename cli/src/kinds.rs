@@ -27,6 +27,14 @@ const fn short_names(kind: Kind) -> &'static [&'static str] {
             "spkingressdiameter",
             "f5-spk-ingressdiameter",
         ],
+        Kind::Snatpool => &["snatpool", "spksnatpool", "f5-spk-snatpool"],
+        Kind::Egress => &[
+            "egress",
+            "egresses",
+            "spkegress",
+            "f5-spk-egress",
+            "f5-spk-egresses",
+        ],
         Kind::Service => &["service", "svc"],
         Kind::EndpointSlice => &["endpointslice", "eps"],
     }
@@ -92,6 +100,8 @@ mod tests {
             assert_eq!(find(singular), Some(kind), "{singular}");
             assert_eq!(full_name(&format!("{singular}s")), kind.name());
         }
-        assert_eq!(find("f5-spk-snatpool"), None);
+        assert_eq!(find("f5-spk-snatpools"), Some(Kind::Snatpool));
+        assert_eq!(find("f5-spk-egresses"), Some(Kind::Egress));
+        assert_eq!(find("f5-spk-dnscache"), None);
     }
 }

@@ -25,6 +25,12 @@ pub enum Kind {
     /// Virtual servers for Diameter, over TCP and SCTP.
     #[serde(rename = "F5SPKIngressDiameter")]
     IngressDiameter,
+    /// Addresses to translate clients' addresses to.
+    #[serde(rename = "F5SPKSnatpool")]
+    Snatpool,
+    /// The way out of the cluster.
+    #[serde(rename = "F5SPKEgress")]
+    Egress,
     /// The core Service: names the ports of a pool.
     Service,
     /// Part of the members of a Service.
@@ -33,13 +39,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every programmed kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Vlan,
         Self::StaticRoute,
         Self::IngressTcp,
         Self::IngressUdp,
         Self::IngressNgap,
         Self::IngressDiameter,
+        Self::Snatpool,
+        Self::Egress,
         Self::Service,
         Self::EndpointSlice,
     ];
@@ -53,21 +61,37 @@ impl Kind {
             Self::IngressUdp => "F5SPKIngressUDP",
             Self::IngressNgap => "F5SPKIngressNGAP",
             Self::IngressDiameter => "F5SPKIngressDiameter",
+            Self::Snatpool => "F5SPKSnatpool",
+            Self::Egress => "F5SPKEgress",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
         }
     }
 
-    /// The apiVersion manifests use.
+    /// The apiVersion manifests use; of several, the newest, which a cluster stores.
     pub const fn api_version(self) -> &'static str {
         match self {
-            Self::Vlan | Self::StaticRoute => "k8s.f5net.com/v1",
+            Self::Vlan | Self::StaticRoute | Self::Snatpool => "k8s.f5net.com/v1",
             Self::IngressNgap | Self::IngressDiameter => "k8s.f5net.com/v1",
+            Self::Egress => "k8s.f5net.com/v3",
             Self::IngressTcp => "ingresstcp.k8s.f5net.com/v1",
             Self::IngressUdp => "ingressudp.k8s.f5net.com/v1",
             Self::Service => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
         }
+    }
+
+    /// Older versions of the kind that manifests may name as well; they mean the same.
+    pub const fn older_versions(self) -> &'static [&'static str] {
+        match self {
+            Self::Egress => &["k8s.f5net.com/v1", "k8s.f5net.com/v2"],
+            _ => &[],
+        }
+    }
+
+    /// Whether manifests of this kind may name this apiVersion.
+    pub fn accepts(self, api_version: &str) -> bool {
+        api_version == self.api_version() || self.older_versions().contains(&api_version)
     }
 
     /// The name of its resource in a path of the API, which is the plural of its names.
@@ -79,6 +103,8 @@ impl Kind {
             Self::IngressUdp => "f5-spk-ingressudps",
             Self::IngressNgap => "f5-spk-ingressngaps",
             Self::IngressDiameter => "f5-spk-ingressdiameters",
+            Self::Snatpool => "f5-spk-snatpools",
+            Self::Egress => "f5-spk-egresses",
             Self::Service => "services",
             Self::EndpointSlice => "endpointslices",
         }
@@ -102,9 +128,7 @@ impl fmt::Display for Kind {
 }
 
 /// Kinds of the same family that are recognised and refused.
-pub const UNSUPPORTED: [&str; 7] = [
-    "F5SPKSnatpool",
-    "F5SPKEgress",
+pub const UNSUPPORTED: [&str; 5] = [
     "F5SPKPortList",
     "F5SPKAddressList",
     "F5SPKDnscache",

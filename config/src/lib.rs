@@ -57,7 +57,8 @@ pub use meta::{Metadata, ObjectKey};
 pub use resolve::{ObjectState, Reason, ReasonCode, State, resolve};
 pub use store::{Change, Limits, Owner, Store, Stored};
 pub use types::{
-    AllowedProtocol, AllowedService, AutoLasthop, Config, Encap, LbMethod, ListenScope, Monitor,
-    MonitorKind, Pool, PoolKey, PoolMember, Profile, Protocol, SelfIp, ServiceDownAction, Snat,
-    SpreadHash, StaticRoute, TcpProfile, TrunkHash, VirtualServer, Vlan,
+    AllowedProtocol, AllowedService, AutoLasthop, Config, Egress, EgressTimeouts, Encap, LbMethod,
+    ListenScope, Monitor, MonitorKind, Nat, NatFiltering, NatMapping, Pool, PoolKey, PoolMember,
+    Profile, Protocol, SelfIp, ServiceDownAction, Snat, SnatPool, SpreadHash, StaticRoute,
+    TcpProfile, TrunkHash, VirtualServer, Vlan,
 };

@@ -97,7 +97,7 @@ impl<'a> Node<'a> {
         None
     }
 
-    fn wrong_type<T>(&self, expected: &str) -> Option<T> {
+    pub(crate) fn wrong_type<T>(&self, expected: &str) -> Option<T> {
         let hint = match (self.value, expected) {
             (Value::String(text), "an integer") if text.parse::<i64>().is_ok() => {
                 "; write it without quotes"
@@ -195,6 +195,32 @@ impl<'a> Node<'a> {
             return self.error(format!("\"{ip}\" cannot be the address of a host"));
         }
         Some(addr)
+    }
+
+    /// A value of which the schema can say no more than `schema` does; the caller reads it. Nothing while
+    /// the schema is being made.
+    pub(crate) fn value_as(&self, schema: impl FnOnce() -> Value) -> Option<&'a Value> {
+        (!self.sketched(|| Shape::As(schema()))).then_some(self.value)
+    }
+
+    /// A switch of something that is not carried out: it may be off. `why` says what is missing.
+    pub(crate) fn only_off(&self, why: &str) -> Option<()> {
+        let schema = || serde_json::json!({"type": "boolean", "enum": [false]});
+        match self.value_as(schema)? {
+            Value::Bool(false) => Some(()),
+            Value::Bool(true) => self.error(why),
+            _ => self.wrong_type("true or false"),
+        }
+    }
+
+    /// A name of something that is not carried out: it may be empty. `why` says what is missing.
+    pub(crate) fn only_empty(&self, why: &str) -> Option<()> {
+        let schema = || serde_json::json!({"type": "string", "maxLength": 0});
+        match self.value_as(schema)? {
+            Value::String(text) if text.is_empty() => Some(()),
+            Value::String(_) => self.error(why),
+            _ => self.wrong_type("a string"),
+        }
     }
 
     /// One of a fixed set of words.

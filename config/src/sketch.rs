@@ -69,6 +69,8 @@ pub(crate) enum Shape {
     Object,
     /// Something that has a meaning and is not carried out yet.
     Refused,
+    /// What the schema says of it, where it can say little.
+    As(serde_json::Value),
 }
 
 /// What was noted of one place.

@@ -134,7 +134,7 @@ spec: {}
 ---
 a: [
 ---
-kind: F5SPKEgress
+kind: F5SPKDnscache
 apiVersion: k8s.f5net.com/v3
 metadata: {name: e, namespace: ns}
 ";

@@ -5,8 +5,9 @@ mod common;
 
 use std::net::IpAddr;
 
-use common::{SITE, created, objects, resolve, route, state, store, vlan};
+use common::{SITE, created, object, objects, resolve, route, state, store, vlan};
 use config::{Encap, Owner, State};
+use serde_json::Value;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -214,4 +215,104 @@ fn a_wrong_version_leaves_the_last_good_one() {
     let wrong = vlan("a", "interfaces: ['1.1'], tag: 5000");
     store.apply(&wrong, &Owner::fixed("test")).unwrap_err();
     assert_eq!(config::resolve(&store, 0), before);
+}
+
+fn snat_pool(name: &str, addresses: &str) -> Value {
+    object(&format!(
+        "{{apiVersion: k8s.f5net.com/v1, kind: F5SPKSnatpool, metadata: {{name: '{name}'}}, \
+         spec: {{name: '{name}', addressList: {addresses}}}}}"
+    ))
+}
+
+fn egress(name: &str, spec: &str) -> Value {
+    object(&format!(
+        "{{apiVersion: k8s.f5net.com/v3, kind: F5SPKEgress, metadata: {{name: '{name}'}}, \
+         spec: {{{spec}}}}}"
+    ))
+}
+
+#[test]
+fn an_egress_waits_for_its_pool_and_for_an_internal_vlan() {
+    let mut objects = vec![egress("out", "egressSnatpool: p, dualStackEnabled: true")];
+    let (config, states) = resolve(&objects, 0);
+    assert_eq!(
+        state(&states, "F5SPKEgress", "out"),
+        "Pending VlanNotFound: there is no VLAN with internal: true, and spec.vlans names none; \
+         SNAT pool \"p\" named in spec.egressSnatpool not found"
+    );
+    assert_eq!(config.egresses.len(), 1);
+    objects.push(vlan(
+        "in",
+        "interfaces: ['1.1'], internal: true, selfip_v4s: [10.1.0.1], prefixlen_v4: 24",
+    ));
+    objects.push(snat_pool("p", "[[192.0.2.1], [192.0.2.2, 'fd00::2']]"));
+    let (_, states) = resolve(&objects, 0);
+    assert_eq!(
+        state(&states, "F5SPKEgress", "out"),
+        "Pending NoSnatAddress: SNAT pool \"p\" named in spec.egressSnatpool has no IPv6 address here"
+    );
+    let (config, states) = resolve(&objects, 1);
+    assert_eq!(state(&states, "F5SPKEgress", "out"), "Programmed");
+    assert_eq!(config.snat_pools[0].addresses.len(), 2);
+    let (_, states) = resolve(&objects, 2);
+    assert_eq!(
+        state(&states, "F5SPKSnatpool", "p"),
+        "Pending NoSnatAddress: no SNAT address for replica 2: spec.addressList has lists for 2 replicas"
+    );
+}
+
+#[test]
+fn an_address_belongs_to_one_pool_and_to_no_vlan() {
+    let objects = [
+        vlan(
+            "a",
+            "interfaces: ['1.1'], selfip_v4s: [10.1.0.1], prefixlen_v4: 24",
+        ),
+        created(
+            snat_pool("p", "[10.1.0.1, 10.1.0.2]"),
+            "2026-01-01T00:00:00Z",
+        ),
+        created(
+            snat_pool("q", "[10.1.0.2, 10.1.0.3]"),
+            "2026-01-02T00:00:00Z",
+        ),
+    ];
+    let (config, states) = resolve(&objects, 0);
+    assert_eq!(
+        state(&states, "F5SPKSnatpool", "p"),
+        "Error Conflict: 10.1.0.1 is a self IP of VLAN \"a\"; automap translates to self IPs"
+    );
+    assert_eq!(
+        state(&states, "F5SPKSnatpool", "q"),
+        "Error Conflict: 10.1.0.2 is taken by F5SPKSnatpool default/p"
+    );
+    let addresses: Vec<String> = config
+        .snat_pools
+        .iter()
+        .map(|pool| format!("{:?}", pool.addresses))
+        .collect();
+    assert_eq!(addresses, ["[10.1.0.2]", "[10.1.0.3]"]);
+}
+
+#[test]
+fn a_wildcard_on_the_vlan_of_an_egress_is_in_conflict_with_it() {
+    let objects = [
+        vlan(
+            "in",
+            "interfaces: ['1.1'], internal: true, selfip_v4s: [10.1.0.1], prefixlen_v4: 24",
+        ),
+        created(egress("out", ""), "2026-01-01T00:00:00Z"),
+        created(
+            egress("late", "vlans: {vlanList: [in]}"),
+            "2026-01-02T00:00:00Z",
+        ),
+    ];
+    let (config, states) = resolve(&objects, 0);
+    assert_eq!(state(&states, "F5SPKEgress", "out"), "Programmed");
+    assert_eq!(
+        state(&states, "F5SPKEgress", "late"),
+        "Error Conflict: TCP 0.0.0.0/0 on VLAN \"in\" is taken by F5SPKEgress default/out; \
+         UDP 0.0.0.0/0 on VLAN \"in\" is taken by F5SPKEgress default/out"
+    );
+    assert_eq!(config.egresses.len(), 1);
 }

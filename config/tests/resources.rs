@@ -60,7 +60,7 @@ fn errors_of_the_envelope() {
         ),
         (
             "kind not supported yet",
-            json!({"kind": "F5SPKEgress", "apiVersion": "k8s.f5net.com/v3", "metadata": {"name": "x"}}),
+            json!({"kind": "F5SPKDnscache", "apiVersion": "k8s.f5net.com/v1", "metadata": {"name": "x"}}),
         ),
         (
             "kind of the wrong type",
@@ -364,4 +364,74 @@ fn an_object_cannot_cost_more_than_its_bounds() {
     let errors = resource::parse(&value).unwrap_err();
     assert_eq!(errors.len(), 51);
     assert_eq!(errors.last().unwrap().message, "and 99952 more errors");
+}
+
+#[test]
+fn errors_of_a_snat_pool() {
+    let cases = [
+        (
+            "by replica",
+            "name: p, addressList: [[10.0.0.1, 'fd00::1'], [10.0.0.2], []]",
+        ),
+        ("for all", "name: p, addressList: [10.0.0.1, 'fd00::1']"),
+        ("nothing", ""),
+        ("no address", "name: '', addressList: []"),
+        ("not a list", "name: p, addressList: 10.0.0.1"),
+        ("mixed", "name: p, addressList: [[10.0.0.1], 10.0.0.2]"),
+        (
+            "not a host",
+            "name: p, addressList: [[10.0.0.1], [224.0.0.1]]",
+        ),
+        ("a subnet", "name: p, addressList: [10.0.0.0/24]"),
+        ("a number", "name: p, addressList: [[5]]"),
+        ("twice", "name: p, addressList: [[10.0.0.1], [10.0.0.1]]"),
+        (
+            "shared",
+            "name: p, addressList: [10.0.0.1], sharedSnatAddressEnabled: true",
+        ),
+        ("slip", "name: p, addresslist: [10.0.0.1]"),
+    ];
+    insta::assert_snapshot!(report(&cases, |text| format!(
+        "{{apiVersion: k8s.f5net.com/v1, kind: F5SPKSnatpool, metadata: {{name: a}}, spec: {{{text}}}}}"
+    )));
+}
+
+#[test]
+fn errors_of_an_egress() {
+    let cases = [
+        ("nothing said", ""),
+        ("pool", "egressSnatpool: p"),
+        ("pool not named", "snatType: SRC_TRANS_SNATPOOL"),
+        (
+            "pool beside automap",
+            "snatType: SRC_TRANS_AUTOMAP, egressSnatpool: p",
+        ),
+        (
+            "mapping of nothing",
+            "snatType: SRC_TRANS_NONE, natMapping: ENDPOINT_INDEPENDENT",
+        ),
+        (
+            "filtering by itself",
+            "natFiltering: ENDPOINT_INDEPENDENT, maxMappingsPerClient: 5",
+        ),
+        (
+            "words",
+            "natMapping: FULL_CONE, natFiltering: NONE, snatType: AUTOMAP",
+        ),
+        (
+            "ranges",
+            "natMapping: ENDPOINT_INDEPENDENT, maxMappingsPerClient: 0, udpIdleTimeout: 0",
+        ),
+        (
+            "off",
+            "dnsNat46Enabled: false, nat64Enabled: false, dnsCacheName: '', firewallEnforcedPolicy: '', dnsNat46PoolIps: []",
+        ),
+        (
+            "on",
+            "dnsNat46Enabled: true, nat64Enabled: true, dnsCacheName: x, firewallEnforcedPolicy: y, dnsNat46PoolIps: [10.0.0.1]",
+        ),
+    ];
+    insta::assert_snapshot!(report(&cases, |text| format!(
+        "{{apiVersion: k8s.f5net.com/v2, kind: F5SPKEgress, metadata: {{name: a}}, spec: {{{text}}}}}"
+    )));
 }

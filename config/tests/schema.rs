@@ -15,7 +15,8 @@ use schema_support::{Api, break_up};
 use serde_json::{Value, json};
 
 /// What only tmm can judge: an API server knows no addresses, only texts.
-const BEYOND: [&str; 4] = [
+const BEYOND: [&str; 5] = [
+    "is no SNAT pool address",
     "has bits set beyond its",
     "is listed twice",
     "is the network or broadcast address of its",
@@ -83,6 +84,39 @@ fn good() -> Vec<Value> {
     full["monitors"]["udp"] = json!([{"timeout": 86400}]);
     full["status"] = json!({"conditions": []});
     all.push(full);
+    let mut of_pool = all
+        .iter()
+        .find(|o| o["kind"] == "F5SPKIngressTCP")
+        .unwrap()
+        .clone();
+    of_pool["spec"]["snat"] = "SRC_TRANS_SNATPOOL".into();
+    of_pool["spec"]["snatpool"] = "out".into();
+    all.push(of_pool);
+    all.push(spec(
+        Kind::Snatpool,
+        json!({"name": "out", "addressList": [["10.0.0.1", "fd00::1"], ["10.0.0.2"], []],
+            "sharedSnatAddressEnabled": false}),
+    ));
+    all.push(spec(
+        Kind::Snatpool,
+        json!({"name": "flat", "addressList": ["10.0.0.1", "fd00::1"]}),
+    ));
+    all.push(spec(
+        Kind::Egress,
+        json!({"snatType": "SRC_TRANS_SNATPOOL", "egressSnatpool": "out", "dualStackEnabled": true,
+            "vlans": {"vlanList": ["a"], "category": "c", "disableListedVlans": false},
+            "natMapping": "ENDPOINT_INDEPENDENT", "natFiltering": "ADDRESS_DEPENDENT",
+            "maxMappingsPerClient": 5, "tcpIdleTimeout": 1, "udpIdleTimeout": 2,
+            "icmpIdleTimeout": 3, "otherIdleTimeout": 4, "dnsNat46Enabled": false,
+            "dnsNat46Ipv4Subnet": "10.1.0.0/16", "dnsNat46PoolIps": [], "maxTmmReplicas": 1,
+            "maxReservedStaticIps": 0, "nat64Enabled": false, "nat64Ipv6Subnet": "64:ff9b::/96",
+            "dnsCacheName": "", "firewallEnforcedPolicy": ""}),
+    ));
+    all.push(spec(
+        Kind::Egress,
+        json!({"egressSnatpool": "", "natFiltering": "ADDRESS_AND_PORT_DEPENDENT"}),
+    ));
+    all.push(spec(Kind::Egress, json!({"snatType": "SRC_TRANS_NONE"})));
     all
 }
 
@@ -312,7 +346,13 @@ fn each_rule_is_broken_by_an_object_and_says_so() {
         with(kind, 0, &|o| {
             o["spec"]["vlans"] = json!({"disableListedVlans": true});
         });
-        with(kind, 0, &|o| o["spec"]["snatpool"] = "x".into());
+        with(kind, 0, &|o| {
+            o["spec"]["snat"] = "SRC_TRANS_AUTOMAP".into();
+            o["spec"]["snatpool"] = "x".into();
+        });
+        with(kind, 0, &|o| {
+            o["spec"]["snat"] = "SRC_TRANS_SNATPOOL".into();
+        });
         with(kind, 0, &|o| {
             o["spec"]["persistence"] = json!({"type": "SOURCE_ADDR"});
         });
@@ -333,6 +373,16 @@ fn each_rule_is_broken_by_an_object_and_says_so() {
                 o["monitors"] = json!({monitor: [{"interval": 17}]});
             });
         }
+    }
+    for fields in [
+        json!({"snatType": "SRC_TRANS_SNATPOOL"}),
+        json!({"snatType": "SRC_TRANS_AUTOMAP", "egressSnatpool": "x"}),
+        json!({"snatType": "SRC_TRANS_NONE", "natMapping": "ENDPOINT_INDEPENDENT"}),
+        json!({"natFiltering": "ADDRESS_DEPENDENT"}),
+        json!({"maxMappingsPerClient": 9}),
+        json!({"vlans": {"disableListedVlans": true}}),
+    ] {
+        with(Kind::Egress, 2, &|o| o["spec"] = fields.clone());
     }
     let mut said = BTreeSet::new();
     for object in &broken {

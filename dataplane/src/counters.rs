@@ -117,6 +117,8 @@ pub struct WorkerCounters {
     pub flows_ended_total: Counter,
     /// Flows put out before their time because the table was full.
     pub flows_evicted_total: Counter,
+    /// Clients' ports that are mapped now, independently of flows.
+    pub nat_mappings: Counter,
     /// Events that did not fit into the ring to the control thread; each is repeated by later frames.
     pub events_lost_total: Counter,
     /// Turns of the loop.
@@ -150,6 +152,7 @@ impl WorkerCounters {
             flows_opened_total: Counter::default(),
             flows_ended_total: Counter::default(),
             flows_evicted_total: Counter::default(),
+            nat_mappings: Counter::default(),
             events_lost_total: Counter::default(),
             turns_total: Counter::default(),
             idle_turns_total: Counter::default(),
@@ -188,6 +191,39 @@ pub struct ServiceCounters {
 /// The counters of one virtual server or pool member, a padded cell for each worker.
 #[derive(Debug)]
 pub struct ServiceStats(Box<[CachePadded<ServiceCounters>]>);
+
+/// What one worker counts for one SNAT pool.
+#[derive(Debug, Default)]
+pub struct SnatCounters {
+    /// Flows that were refused because no port was left.
+    pub exhausted_total: Counter,
+    /// Flows that were refused because their client has as many mappings as it may, or all of the worker's
+    /// are in use.
+    pub mappings_refused_total: Counter,
+}
+
+/// The counters of one SNAT pool, or of automap, a padded cell for each worker.
+#[derive(Debug)]
+pub struct SnatStats(Box<[CachePadded<SnatCounters>]>);
+
+impl SnatStats {
+    /// Zeroes for `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| CachePadded::default()).collect())
+    }
+
+    /// The cell of one worker.
+    #[inline]
+    pub fn worker(&self, worker: usize) -> Option<&SnatCounters> {
+        self.0.get(worker).map(|cell| &**cell)
+    }
+
+    /// The sum of one counter over all workers.
+    pub fn sum(&self, get: impl Fn(&SnatCounters) -> &Counter) -> u64 {
+        let all = self.0.iter().map(|cell| get(cell).get());
+        all.fold(0, u64::wrapping_add)
+    }
+}
 
 /// A sum over workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | to a virtual server that translates the client's address | by the hash of its tuple, or of one address if the VLAN's `cmp_hash` says so |
 //! | to a virtual server that does not | by the hash of the client's address, all that both directions have in common |
-//! | to a self IP, from a member | by the hash of its tuple: the source port was chosen so that this is the flow's worker |
+//! | to a self IP or an address of a SNAT pool, from a member | by the hash of its tuple: the source port was chosen so that this is the flow's worker |
 //! | to anybody else | by the hash of that address: a reply to a client whose address was not translated |
 //!
 //! The hash is that of the network cards ([`lb::toeplitz`]), with the key and the table of queues that
@@ -99,6 +99,13 @@ impl Steering {
     #[inline]
     pub fn of_fragments(&self, src: &Addr, dst: &Addr) -> u16 {
         self.place(self.toeplitz.addresses(src, dst))
+    }
+
+    /// The worker of a client's port, or of the port that it is mapped to towards everybody: such ports are
+    /// dealt out in turn.
+    #[inline]
+    pub const fn of_port(&self, port: L4Port) -> u16 {
+        port.0 % self.workers
     }
 
     /// Which destination ports bring the replies `from` a member `to` a self IP to `worker`.
@@ -196,6 +203,8 @@ pub struct Spread {
     pub untranslated: bool,
     /// Some virtual server translates it, or did.
     pub translated: bool,
+    /// Some virtual server maps ports independently of flows, or did.
+    pub mapped: bool,
     /// Each `cmp_hash` that some VLAN has, or had.
     pub hashes: Hashes,
 }
@@ -233,7 +242,7 @@ impl Spread {
     }
 }
 
-/// A TCP or UDP packet that has no flow on the worker that asks.
+/// A packet that has no flow on the worker that asks.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'t> {
     /// Its addresses and ports.
@@ -242,8 +251,26 @@ pub struct Question<'t> {
     pub cmp_hash: SpreadHash,
     /// The virtual server that listens there, or would if it had a ready member.
     pub server: Option<&'t VirtualServer>,
-    /// Whether its destination is a self IP.
+    /// Whether its destination is a self IP, or an address of a SNAT pool.
     pub to_self_ip: bool,
+}
+
+/// Whether a virtual server maps ports independently of flows.
+fn is_mapped(server: &VirtualServer) -> bool {
+    server.profile.routed && server.profile.nat.mapping == lb::Mapping::EndpointIndependent
+}
+
+/// Whether flows of a protocol that are translated belong to a worker by the server's address: those of
+/// protocols without ports that could be chosen so that replies come back.
+fn by_remote(proto: IpProto) -> bool {
+    let chosen = [
+        IpProto::TCP,
+        IpProto::UDP,
+        IpProto::SCTP,
+        IpProto::ICMP,
+        IpProto::ICMPV6,
+    ];
+    !chosen.contains(&proto)
 }
 
 /// The workers to ask, in order; the last one decides.
@@ -258,8 +285,14 @@ impl Steering {
         let Some(server) = question.server else {
             if question.to_self_ip {
                 // Below are the ports of services, which no reply comes to.
-                if spread.translated && key.dport().0 >= 1024 {
+                if by_remote(key.proto) && spread.translated {
+                    way.push(self.of_address(&key.src));
+                } else if spread.translated && key.dport().0 >= 1024 {
                     way.push(self.of_tuple(key));
+                    let owner = self.of_port(key.dport());
+                    if spread.mapped && !way.contains(&owner) {
+                        way.push(owner);
+                    }
                 }
             } else if spread.untranslated {
                 way.push(self.of_address(&key.dst));
@@ -274,7 +307,11 @@ impl Steering {
         };
         let decides = match server.snat {
             Snat::None => by_client,
-            Snat::Automap => by_hash(question.cmp_hash),
+            // Nothing of the reply can be chosen: both directions go by what they have in common.
+            _ if by_remote(key.proto) && server.profile.routed => self.of_address(&key.dst),
+            // The port that a client's is mapped to is of the same worker.
+            _ if is_mapped(server) => self.of_port(key.sport()),
+            Snat::Automap | Snat::Pool(_) => by_hash(question.cmp_hash),
         };
         let mut ask = |worker| {
             if worker != decides && !way.contains(&worker) {

@@ -10,7 +10,7 @@ use net::header::ethertype;
 use net::{Addr, Encap, EthernetHeader, MacAddr, PortId, VlanIndex};
 use vlan::Vlan;
 
-use crate::counters::ServiceStats;
+use crate::counters::{ServiceStats, SnatStats};
 use crate::egress::{Egress, Links, Own, Segments, Stations};
 use crate::routes::Routes;
 use crate::steer::Spread;
@@ -53,8 +53,10 @@ pub struct Tables {
     pub vlans: vlan::Table,
     /// Addresses that are answered for.
     pub owned: vlan::Owned,
-    /// Our self IPs on any VLAN.
+    /// Our self IPs, and the addresses of SNAT pools, on any VLAN.
     pub self_ips: HashSet<Addr>,
+    /// Addresses that clients' addresses are translated to.
+    pub snat: SnatTables,
     /// What decides which worker a packet belongs to.
     pub spread: Spread,
     /// The way to members, clients and gateways.
@@ -71,6 +73,34 @@ pub struct Tables {
     pub member_stats: Vec<Arc<ServiceStats>>,
     /// No new flows are taken: tmm is about to stop.
     pub draining: bool,
+}
+
+/// SNAT pools and what is counted of them.
+#[derive(Debug)]
+pub struct SnatTables {
+    /// By [`SnatPoolIndex`](lb::SnatPoolIndex), with their counters.
+    pub pools: Vec<(lb::SnatPool, Arc<SnatStats>)>,
+    /// The counters of automap.
+    pub automap: Arc<SnatStats>,
+    /// All addresses of pools that are ours.
+    pub addresses: HashSet<Addr>,
+}
+
+impl SnatTables {
+    /// The pool with this index.
+    #[inline]
+    pub fn pool(&self, index: lb::SnatPoolIndex) -> Option<&lb::SnatPool> {
+        self.pools.get(usize::from(index.0)).map(|(pool, _)| pool)
+    }
+
+    /// Where is counted what happens to flows translated like this.
+    pub fn stats(&self, snat: lb::Snat) -> Option<&Arc<SnatStats>> {
+        match snat {
+            lb::Snat::None => None,
+            lb::Snat::Automap => Some(&self.automap),
+            lb::Snat::Pool(index) => self.pools.get(usize::from(index.0)).map(|(_, stats)| stats),
+        }
+    }
 }
 
 /// The way to a pool member.

@@ -58,6 +58,15 @@ ids! {
     MemberId
 }
 
+impl MemberId {
+    /// No member of any pool: the flow is [routed](crate::Profile::routed) to its own destination.
+    pub const ROUTED: Self = Self(NonZeroU32::MAX);
+    /// As [`ROUTED`](Self::ROUTED), and its port is that of a [mapping](crate::mapping).
+    pub const MAPPED: Self = Self(NonZeroU32::MIN.saturating_add(u32::MAX - 2));
+    /// Opened by somebody else to the port of a mapping.
+    pub const ADMITTED: Self = Self(NonZeroU32::MIN.saturating_add(u32::MAX - 3));
+}
+
 /// Names to ids of one kind.
 #[derive(Clone, Debug)]
 struct Names<K, I> {

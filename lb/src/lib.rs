@@ -11,6 +11,8 @@
 //! - [`pool`]: a [`Pool`] of [`Member`]s, with a Maglev table ([`maglev`]) where one is needed;
 //! - [`select`]: the [`Selector`], a worker's own state of selection (cursors, connection counts);
 //! - [`snat`]: which source ports a worker may translate to ([`PortStripe`]);
+//! - [`mapping`]: ports that do not depend on the flow ([`Mappings`]);
+//! - [`snat_pool`]: which address of a [`SnatPool`] a client is translated to;
 //! - [`toeplitz`]: by which queue a network card hands up the packets of a tuple.
 //!
 //! Tables are built whole for a configuration generation and never change; only a [`Selector`] is
@@ -21,18 +23,23 @@
 pub mod id;
 pub mod listen;
 pub mod maglev;
+pub mod mapping;
 mod mix;
 pub mod pool;
 pub mod select;
 pub mod snat;
+pub mod snat_pool;
 pub mod toeplitz;
 pub mod virtual_server;
 
 pub use id::{MemberId, PoolId, Registry, VirtualServerId};
 pub use listen::{Listen, VlanSet};
+pub use mapping::{Endpoint, Mappings};
 pub use pool::{Member, MemberState, Pool, Pools};
 pub use select::Selector;
 pub use snat::{PortStripe, StripeError};
+pub use snat_pool::{SnatPool, SnatPoolIndex};
 pub use virtual_server::{
-    DownAction, Method, Profile, Snat, TcpProfile, VirtualServer, VirtualServers,
+    ANY_PROTO, DownAction, Filtering, Mapping, Method, Nat, Profile, Snat, TcpProfile, VirtualServer,
+    VirtualServers,
 };

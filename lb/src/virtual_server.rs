@@ -11,7 +11,8 @@
 //! 4. then the one that comes first in the list given to [`VirtualServers::new`].
 //!
 //! A virtual server that does not listen on the packet's VLAN does not take part, so a less specific
-//! one that does listen there takes the packet. The protocol always has to be the same.
+//! one that does listen there takes the packet. The protocol always has to be the same; where no virtual
+//! server takes a packet by its protocol, one for [`ANY_PROTO`] may.
 
 use std::time::Duration;
 
@@ -21,6 +22,11 @@ use net::{Addr, IpPrefix, IpProto, L4Port, VlanIndex};
 
 use crate::id::{PoolId, VirtualServerId};
 use crate::listen::Listen;
+use crate::snat_pool::SnatPoolIndex;
+
+/// The protocol of a virtual server that takes any which no other takes. The number is reserved (IANA), so
+/// it means nothing on the wire.
+pub const ANY_PROTO: IpProto = IpProto(255);
 
 /// Translation of the client's address towards the member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,6 +36,41 @@ pub enum Snat {
     None,
     /// The member sees the self IP of the VLAN that the packet leaves by.
     Automap,
+    /// The member sees an address of this SNAT pool.
+    Pool(SnatPoolIndex),
+}
+
+/// What of a flow a translated port belongs to (RFC 4787 section 4.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mapping {
+    /// The flow alone.
+    #[default]
+    AddressAndPortDependent,
+    /// The client's address and port, towards all servers.
+    EndpointIndependent,
+}
+
+/// Who may send to a translated port (RFC 4787 section 5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Filtering {
+    /// The address and port that the client has sent to.
+    #[default]
+    AddressAndPortDependent,
+    /// The address that the client has sent to.
+    AddressDependent,
+    /// Anybody.
+    EndpointIndependent,
+}
+
+/// How source ports are translated, beyond what [`Snat`] says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Nat {
+    /// What of a flow a port belongs to.
+    pub mapping: Mapping,
+    /// Who may send to it.
+    pub filtering: Filtering,
+    /// The most mappings of one client, where they do not depend on the flow.
+    pub per_client: u32,
 }
 
 /// How a member is chosen for a new flow. The `RATIO_…` methods are these with equal ratios.
@@ -93,6 +134,10 @@ pub struct Profile {
     pub down_action: DownAction,
     /// What concerns TCP alone.
     pub tcp: TcpProfile,
+    /// Packets go on to their own destination, as routes say; the pool is empty.
+    pub routed: bool,
+    /// How source ports are translated.
+    pub nat: Nat,
 }
 
 /// How the TCP connections of a virtual server are treated.
@@ -133,6 +178,8 @@ impl Default for Profile {
             idle_timeout: Duration::from_mins(5),
             down_action: DownAction::None,
             tcp: TcpProfile::default(),
+            routed: false,
+            nat: Nat::default(),
         }
     }
 }
@@ -294,6 +341,18 @@ impl VirtualServers {
         dport: L4Port,
         takes: impl Fn(&VirtualServer) -> bool,
     ) -> Option<&VirtualServer> {
+        self.find_of(proto, dst, dport, &takes)
+            .or_else(|| self.find_of(ANY_PROTO, dst, dport, &takes))
+    }
+
+    #[inline]
+    fn find_of(
+        &self,
+        proto: IpProto,
+        dst: &Addr,
+        dport: L4Port,
+        takes: &impl Fn(&VirtualServer) -> bool,
+    ) -> Option<&VirtualServer> {
         let v4 = dst.is_v4();
         let bits = u128::from_be_bytes(*dst.octets());
         let ladder = self
@@ -310,13 +369,13 @@ impl VirtualServers {
             };
             if level.exact_ports
                 && dport.0 != 0
-                && let Some(found) = self.probe(&key, &takes)
+                && let Some(found) = self.probe(&key, takes)
             {
                 return Some(found);
             }
             if level.all_ports {
                 key.port = 0;
-                if let Some(found) = self.probe(&key, &takes) {
+                if let Some(found) = self.probe(&key, takes) {
                     return Some(found);
                 }
             }

@@ -143,6 +143,24 @@ impl Layers {
         matches!(self.network, Network::Ipv4 | Network::Ipv6)
     }
 
+    /// Whether it is an echo request or reply, of ICMP or ICMPv6.
+    #[inline]
+    pub const fn is_echo(&self) -> bool {
+        matches!(
+            (self.key.proto, self.icmp_type),
+            (IpProto::ICMP, 0 | 8) | (IpProto::ICMPV6, 128 | 129)
+        )
+    }
+
+    /// Whether it is an echo request, of ICMP or ICMPv6.
+    #[inline]
+    pub const fn is_echo_request(&self) -> bool {
+        matches!(
+            (self.key.proto, self.icmp_type),
+            (IpProto::ICMP, 8) | (IpProto::ICMPV6, 128)
+        )
+    }
+
     /// Octets of transport payload.
     #[inline]
     pub fn payload_len(&self) -> usize {

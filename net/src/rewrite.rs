@@ -120,10 +120,11 @@ impl Rewrite {
         &self.to
     }
 
-    /// Rewrites `packet`, takes one hop off, and adjusts the checksums (RFC 1624). TCP, UDP and SCTP only;
-    /// a UDP datagram without a checksum stays without one (RFC 3022 section 4.1). A first
-    /// fragment is rewritten like a whole packet, but for SCTP with other ports: how its checksum changes
-    /// depends on how long the whole packet is.
+    /// Rewrites `packet`, takes one hop off, and adjusts the checksums (RFC 1624): of TCP, UDP, SCTP and
+    /// echoes (whose identifier stands for both ports); of other protocols only addresses can change, and
+    /// a checksum of theirs that covers addresses is left wrong. A UDP datagram without a checksum stays
+    /// without one (RFC 3022 section 4.1). A first fragment is rewritten like a whole packet, but for SCTP
+    /// with other ports: how its checksum changes depends on how long the whole packet is.
     #[inline]
     pub fn apply(&self, packet: &mut Packet<'_>, layers: &Layers) -> Result<(), RewriteError> {
         let to = &self.to;
@@ -133,7 +134,8 @@ impl Rewrite {
             // Echoes have an identifier.
             IpProto::ICMP => matches!(layers.icmp_type, 0 | 8) && to.src.is_v4(),
             IpProto::ICMPV6 => matches!(layers.icmp_type, 128 | 129) && !to.src.is_v4(),
-            _ => false,
+            // Of others, the addresses are all that is known.
+            _ => (to.sport(), to.dport()) == (layers.key.sport(), layers.key.dport()),
         };
         if layers.key.proto != to.proto || !rewritable {
             return Err(RewriteError::Mismatch);
@@ -177,7 +179,7 @@ impl Rewrite {
                 let segment = segment.ok_or(RewriteError::Mismatch)?;
                 sctp::set_ports(segment, to.sport().0, to.dport().0);
             }
-            _ => return Err(RewriteError::Mismatch),
+            _ => {}
         }
         Ok(())
     }

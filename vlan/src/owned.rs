@@ -15,6 +15,8 @@ pub enum Owner {
     SelfIp,
     /// The address of a live virtual server.
     Virtual,
+    /// An address of a SNAT pool.
+    SnatPool,
 }
 
 /// The addresses we own, per VLAN: those that ARP, neighbour discovery and echo are answered for.

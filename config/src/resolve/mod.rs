@@ -6,6 +6,7 @@
 //! without one last, then by namespace and name).
 
 mod routes;
+mod snat_pools;
 mod virtual_servers;
 mod vlans;
 
@@ -46,6 +47,10 @@ pub enum ReasonCode {
     PortNotFound,
     /// A table has no room left.
     CapacityExceeded,
+    /// The SNAT pool that is named does not exist.
+    SnatPoolNotFound,
+    /// The SNAT pool has no address for this replica or family.
+    NoSnatAddress,
     /// Another object has claimed the same.
     Conflict,
 }
@@ -62,6 +67,8 @@ impl ReasonCode {
             Self::GatewayUnreachable => "GatewayUnreachable",
             Self::PortNotFound => "PortNotFound",
             Self::CapacityExceeded => "CapacityExceeded",
+            Self::SnatPoolNotFound => "SnatPoolNotFound",
+            Self::NoSnatAddress => "NoSnatAddress",
             Self::Conflict => "Conflict",
         }
     }
@@ -189,7 +196,9 @@ pub fn resolve(store: &Store, replica: usize) -> (Config, Vec<ObjectState>) {
     let mut states = Vec::with_capacity(store.len());
     let vlans = vlans::resolve(store, replica, &mut states);
     let routes = routes::resolve(store, &vlans, &mut states);
-    let virtual_servers = virtual_servers::resolve(store, &vlans, &mut states);
+    let snat_pools = snat_pools::resolve(store, replica, &vlans, &mut states);
+    let (virtual_servers, egresses) =
+        virtual_servers::resolve(store, &vlans, &snat_pools, &mut states);
     for kind in [Kind::Service, Kind::EndpointSlice] {
         let plain = |(key, stored)| Reasons::default().into_state(key, stored);
         states.extend(store.of_kind(kind).map(plain));
@@ -199,6 +208,8 @@ pub fn resolve(store: &Store, replica: usize) -> (Config, Vec<ObjectState>) {
         replica,
         vlans,
         routes,
+        snat_pools,
+        egresses,
         virtual_servers,
     };
     (config, states)

@@ -6,40 +6,65 @@ use std::sync::Arc;
 
 use net::{IpPrefix, L4Port};
 
-use super::{ObjectState, ReasonCode, Reasons, oldest_first};
+use super::{ObjectState, ReasonCode, Reasons, oldest_first, snat_pools};
 use crate::kind::Kind;
 use crate::meta::ObjectKey;
 use crate::resource::{
-    EndpointSlice, Family, Ingress, PortProtocol, Resource, Service, ServicePort, ServicePortRef,
-    VlanSelector,
+    EgressSpec, EndpointSlice, Family, Ingress, PortProtocol, Resource, Service, ServicePort,
+    ServicePortRef, VlanSelector,
 };
 use crate::store::Store;
-use crate::types::{ListenScope, Pool, PoolKey, PoolMember, Protocol, VirtualServer, Vlan};
+use crate::types::{
+    Egress, ListenScope, Pool, PoolKey, PoolMember, Protocol, SnatPool, VirtualServer, Vlan,
+};
+
+mod egresses;
 
 /// The kinds that make virtual servers.
-const INGRESSES: [Kind; 4] = [
+const KINDS: [Kind; 5] = [
     Kind::IngressTcp,
     Kind::IngressUdp,
     Kind::IngressNgap,
     Kind::IngressDiameter,
+    Kind::Egress,
 ];
 
 pub(super) fn resolve<'s>(
     store: &'s Store,
     vlans: &'s [Vlan],
+    snat_pools: &[SnatPool],
     states: &mut Vec<ObjectState>,
-) -> Vec<VirtualServer> {
+) -> (Vec<VirtualServer>, Vec<Egress>) {
     let mut pools = Pools::new(store);
     let mut scopes = Scopes::new(vlans);
-    let mut claims: HashMap<(Protocol, IpPrefix, L4Port), Claim<'_>> = HashMap::new();
+    let mut claims: Claims<'_> = HashMap::new();
     let mut servers = Vec::new();
-    for (key, stored) in oldest_first(store, &INGRESSES) {
+    let mut egresses = Vec::new();
+    for (key, stored) in oldest_first(store, &KINDS) {
+        if let Resource::Egress(spec) = &stored.object.resource {
+            let found = scopes.egress(spec, vlans);
+            let (egress, state) =
+                egresses::resolve(key, stored, spec, found, snat_pools, &mut claims);
+            egresses.extend(egress);
+            states.push(state);
+            continue;
+        }
         let ingresses = stored.object.resource.ingresses();
         // The same for all of them.
-        let Some(vlans) = ingresses.first().map(|ingress| ingress.vlans.as_ref()) else {
+        let Some(first) = ingresses.first() else {
             continue;
         };
-        let (listen, mut reasons) = scopes.resolve(vlans);
+        let (listen, mut reasons) = scopes.resolve(first.vlans.as_ref());
+        let mut everywhere = ingresses.iter().flat_map(|ingress| &ingress.destinations);
+        let v4 = everywhere.clone().any(|to| to.addr().is_ipv4());
+        let v6 = everywhere.any(|to| to.addr().is_ipv6());
+        snat_pools::check(
+            snat_pools,
+            (first.snat, first.snat_pool.as_deref()),
+            "spec.snatpool",
+            (v4, v6),
+            &mut reasons,
+        );
         let name: String = key.path();
         let places = ingresses
             .iter()
@@ -78,6 +103,7 @@ pub(super) fn resolve<'s>(
                 },
                 method: ingress.method,
                 snat: ingress.snat,
+                snat_pool: ingress.snat_pool.clone(),
                 listen: listen.clone(),
                 profile: ingress.profile.clone(),
                 monitors: Arc::clone(&ingress.monitors),
@@ -92,8 +118,12 @@ pub(super) fn resolve<'s>(
             .then(a.protocol.cmp(&b.protocol))
             .then(family(a).cmp(&family(b)))
     });
-    servers
+    egresses.sort_by(|a, b| a.object.cmp(&b.object));
+    (servers, egresses)
 }
+
+/// Who listens where, by protocol, destination and port.
+type Claims<'s> = HashMap<(Protocol, IpPrefix, L4Port), Claim<'s>>;
 
 /// Who listens on one destination, port and protocol, and where. No two holders share a VLAN,
 /// so one that listens everywhere is alone.
@@ -178,6 +208,21 @@ impl<'c> Scopes<'c> {
         self.known
             .insert(selector, (scope.clone(), reasons.clone()));
         (scope, reasons)
+    }
+
+    /// Where an egress listens: on every internal VLAN where nothing is said.
+    fn egress(&mut self, spec: &'c EgressSpec, vlans: &[Vlan]) -> (ListenScope, Reasons) {
+        if spec.vlans.is_some() {
+            return self.resolve(spec.vlans.as_ref());
+        }
+        let mut reasons = Reasons::default();
+        let internal = vlans.iter().filter(|vlan| vlan.internal);
+        let names: Arc<[String]> = internal.map(|vlan| vlan.name.clone()).collect();
+        if names.is_empty() {
+            let message = "there is no VLAN with internal: true, and spec.vlans names none";
+            reasons.add(ReasonCode::VlanNotFound, message.to_owned());
+        }
+        (ListenScope::Vlans(names), reasons)
     }
 
     fn select(&self, selector: &VlanSelector, reasons: &mut Reasons) -> ListenScope {

@@ -30,6 +30,8 @@ pub struct Ingress {
     pub method: LbMethod,
     /// How the client's address is translated.
     pub snat: Snat,
+    /// To an address of the SNAT pool with this name, where [`Snat::Snatpool`] says so.
+    pub snat_pool: Option<Arc<str>>,
     /// Where it listens; `None` is on every VLAN.
     pub vlans: Option<VlanSelector>,
     /// How its flows are treated.
@@ -80,6 +82,13 @@ const DOWN_ACTIONS: [(&str, ServiceDownAction); 4] = [
     ("REJECT", ServiceDownAction::Reject),
     ("DROP", ServiceDownAction::Drop),
     ("RESELECT", ServiceDownAction::Reselect),
+];
+
+/// How a client's address may be translated.
+pub(super) const SNAT: [(&str, Snat); 3] = [
+    ("SRC_TRANS_NONE", Snat::None),
+    ("SRC_TRANS_AUTOMAP", Snat::Automap),
+    ("SRC_TRANS_SNATPOOL", Snat::Snatpool),
 ];
 
 /// Most VLANs in a list: there are no more tags.
@@ -205,14 +214,19 @@ impl Common {
 pub(super) fn read_common(f: &Fields<'_>, protocol: Protocol) -> Common {
     let idle = f.take("idleTimeout", |node| node.integer(1..=u32::MAX));
     let method = f.take("loadBalancingMethod", |node| node.one_of(&METHODS));
-    let snat = f.take("snat", |node| match node.value().as_str() {
-        Some("SRC_TRANS_SNATPOOL") => node.error("SRC_TRANS_SNATPOOL is not supported yet"),
-        _ => node.one_of(&[
-            ("SRC_TRANS_NONE", Snat::None),
-            ("SRC_TRANS_AUTOMAP", Snat::Automap),
-        ]),
-    });
-    f.refuse("snatpool");
+    let snat = f.take("snat", |node| node.one_of(&SNAT));
+    let snat_pool = f.take("snatpool", pool_name);
+    match (snat.unwrap_or_default(), f.has("snatpool")) {
+        (Snat::Snatpool, false) => f.error_at(
+            "snatpool",
+            "is required beside snat: SRC_TRANS_SNATPOOL: the spec.name of an F5SPKSnatpool",
+        ),
+        (Snat::None | Snat::Automap, true) => f.error_at(
+            "snatpool",
+            "has no meaning without snat: SRC_TRANS_SNATPOOL",
+        ),
+        _ => {}
+    }
     f.refuse("persistence");
     let vlans = f.take("vlans", read_vlans);
     let service_down_action = f.take("serviceDownAction", |node| node.one_of(&DOWN_ACTIONS));
@@ -230,6 +244,7 @@ pub(super) fn read_common(f: &Fields<'_>, protocol: Protocol) -> Common {
         port: L4Port(0),
         method: method.unwrap_or_default(),
         snat: snat.unwrap_or_default(),
+        snat_pool,
         vlans: vlans.filter(|vlans| !vlans.list.is_empty() || vlans.category.is_some()),
         profile: Profile {
             idle_timeout: Duration::from_secs(idle.into()),
@@ -307,7 +322,12 @@ fn destination(node: &Node<'_>, v6: bool) -> Option<IpPrefix> {
     }
 }
 
-fn read_vlans(node: &Node<'_>) -> Option<VlanSelector> {
+/// The name of an `F5SPKSnatpool`.
+pub(super) fn pool_name(node: &Node<'_>) -> Option<Arc<str>> {
+    node.name().map(Arc::from)
+}
+
+pub(super) fn read_vlans(node: &Node<'_>) -> Option<VlanSelector> {
     let f = node.object()?;
     let list = f.take("vlanList", |node| {
         node.list(MAX_VLANS, |item| item.name().map(str::to_owned))

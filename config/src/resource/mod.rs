@@ -1,12 +1,14 @@
 //! One object: from JSON to a validated [`Resource`], or the list of everything wrong with it.
 
 mod diameter;
+mod egress;
 mod endpoint_slice;
 mod ingress;
 mod list;
 mod monitors;
 mod ngap;
 mod service;
+mod snatpool;
 mod static_route;
 mod vlan;
 
@@ -14,11 +16,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+pub use egress::EgressSpec;
 pub use endpoint_slice::{Endpoint, EndpointPort, EndpointSlice, Family};
 pub use ingress::{Ingress, ServicePortRef, VlanSelector};
 pub use list::expand;
 pub(crate) use monitors::{INTERVAL as MONITOR_INTERVAL, TIMEOUT as MONITOR_TIMEOUT};
 pub use service::{PortProtocol, Service, ServicePort};
+pub use snatpool::SnatpoolSpec;
 pub use static_route::StaticRouteSpec;
 pub use vlan::VlanSpec;
 
@@ -60,6 +64,10 @@ pub enum Resource {
     Ingress(Ingress),
     /// `F5SPKIngressDiameter`: TCP, SCTP or both.
     Diameter(Vec<Ingress>),
+    /// `F5SPKSnatpool`.
+    Snatpool(SnatpoolSpec),
+    /// `F5SPKEgress`.
+    Egress(EgressSpec),
     /// `Service`.
     Service(Service),
     /// `EndpointSlice`.
@@ -78,6 +86,8 @@ impl Resource {
                 Protocol::Sctp => Kind::IngressNgap,
             },
             Self::Diameter(_) => Kind::IngressDiameter,
+            Self::Snatpool(_) => Kind::Snatpool,
+            Self::Egress(_) => Kind::Egress,
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
         }
@@ -172,11 +182,16 @@ fn read(node: &Node<'_>) -> Option<Object> {
     let api_version = fields.require("apiVersion", |node| {
         let version = node.string()?;
         match kind {
-            Some(kind) if version != kind.api_version() => node.error(format!(
-                "{} is not the apiVersion of {kind} (accepted: \"{}\")",
-                crate::reader::quote(version),
-                kind.api_version()
-            )),
+            Some(kind) if !kind.accepts(version) => {
+                let mut accepted = format!("\"{}\"", kind.api_version());
+                for older in kind.older_versions() {
+                    accepted.push_str(&format!(", \"{older}\""));
+                }
+                node.error(format!(
+                    "{} is not the apiVersion of {kind} (accepted: {accepted})",
+                    crate::reader::quote(version),
+                ))
+            }
             _ => Some(()),
         }
     });
@@ -210,6 +225,12 @@ fn read_kind(kind: Kind, fields: Fields<'_>, meta: Option<&Metadata>) -> Option<
         }),
         Kind::IngressNgap => strict(fields, |f| ngap::read(f).map(Resource::Ingress)),
         Kind::IngressDiameter => strict(fields, |f| diameter::read(f).map(Resource::Diameter)),
+        Kind::Snatpool => strict(fields, |f| {
+            f.require("spec", snatpool::read).map(Resource::Snatpool)
+        }),
+        Kind::Egress => strict(fields, |f| {
+            f.require("spec", egress::read).map(Resource::Egress)
+        }),
         // The core kinds carry far more than is read here, and grow with every release.
         Kind::Service => fields.require("spec", service::read).map(Resource::Service),
         Kind::EndpointSlice => endpoint_slice::read(&fields, meta).map(Resource::EndpointSlice),

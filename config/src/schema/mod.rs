@@ -37,7 +37,10 @@ pub fn yaml(kind: Kind) -> String {
 pub fn definition(kind: Kind) -> Value {
     let (group, version) = kind.api_version().split_once('/').unwrap_or_default();
     let plural = kind.plural();
-    let singular = plural.strip_suffix('s').unwrap_or(plural);
+    let singular = match kind {
+        Kind::Egress => "f5-spk-egress",
+        _ => plural.strip_suffix('s').unwrap_or(plural),
+    };
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -56,16 +59,28 @@ pub fn definition(kind: Kind) -> Value {
                 "shortNames": short_names(kind),
                 "categories": [CATEGORY],
             },
-            "versions": [{
-                "name": version,
+            "versions": versions(kind, version),
+        },
+    })
+}
+
+/// The versions of a kind, which differ in name only; the newest is stored.
+fn versions(kind: Kind, newest: &str) -> Value {
+    let older = kind.older_versions().iter();
+    let older = older.filter_map(|version| Some((version.split_once('/')?.1, false)));
+    older
+        .chain([(newest, true)])
+        .map(|(name, storage)| {
+            json!({
+                "name": name,
                 "served": true,
-                "storage": true,
+                "storage": storage,
                 "subresources": {"status": {}},
                 "additionalPrinterColumns": columns(kind),
                 "schema": {"openAPIV3Schema": schema(kind)},
-            }],
-        },
-    })
+            })
+        })
+        .collect()
 }
 
 /// What kubectl knows the kind by, besides its plural and singular.
@@ -77,6 +92,8 @@ const fn short_names(kind: Kind) -> &'static [&'static str] {
         Kind::IngressUdp => &["spkingressudp"],
         Kind::IngressNgap => &["spkingressngap"],
         Kind::IngressDiameter => &["spkingressdiameter"],
+        Kind::Snatpool => &["spksnatpool"],
+        Kind::Egress => &["spkegress"],
         Kind::Service | Kind::EndpointSlice => &[],
     }
 }
@@ -101,6 +118,14 @@ fn columns(kind: Kind) -> Value {
             ("SCTP", "string", ".spec.externalSCTP.destinationAddress", 0),
             ("Service", "string", ".service.name", 0),
             ("SNAT", "string", ".spec.snat", 1),
+        ],
+        Kind::Snatpool => &[("Pool", "string", ".spec.name", 0)],
+        Kind::Egress => &[
+            ("SNAT pool", "string", ".spec.egressSnatpool", 0),
+            ("SNAT", "string", ".spec.snatType", 0),
+            ("Dual stack", "boolean", ".spec.dualStackEnabled", 0),
+            ("Mapping", "string", ".spec.natMapping", 1),
+            ("Filtering", "string", ".spec.natFiltering", 1),
         ],
         _ => &[
             ("Address", "string", ".spec.destinationAddress", 0),
@@ -266,6 +291,7 @@ fn build(kind: Kind, sketch: &Sketch, path: &str, shape: &Shape) -> Value {
         }
         // Kept, so that it is refused and not dropped in silence.
         Shape::Refused => rules::refused(path),
+        Shape::As(schema) => schema.clone(),
     };
     let mut rules = rules::of(kind, path, sketch);
     if let Shape::Text(form) | Shape::IntegerOrText(_, _, form) = shape {

@@ -136,9 +136,12 @@ const INGRESS: &[Note] = &[
     ),
     (
         "spec.snat",
-        "How the client's address is translated (default SRC_TRANS_NONE); with automap, to the self IP of the VLAN that the packet leaves by.",
+        "How the client's address is translated (default SRC_TRANS_NONE); with automap, to the self IP of the VLAN that the packet leaves by; with a SNAT pool, to one of its addresses.",
     ),
-    ("spec.snatpool", "Not supported yet, and refused."),
+    (
+        "spec.snatpool",
+        "The spec.name of an F5SPKSnatpool; beside SRC_TRANS_SNATPOOL.",
+    ),
     ("spec.persistence", "Not supported yet, and refused."),
     ("spec.vlans", "Where it listens; on every VLAN if absent."),
     ("spec.vlans.vlanList", "Names of VLANs."),
@@ -269,6 +272,111 @@ const NGAP: &[Note] = &[(
     "The port it listens on (default 38412); 0 means all.",
 )];
 
+const SNATPOOL: &[Note] = &[
+    (
+        "",
+        "Addresses of tmm that clients' addresses are translated to.",
+    ),
+    ("spec", "The pool."),
+    (
+        "spec.name",
+        "The pool's name, unique among all pools. Other resources refer to it.",
+    ),
+    (
+        "spec.addressList",
+        "IPv4 and IPv6 addresses: a list of lists, one for each replica (the first is replica 0's), or one list. tmm owns them: it answers ARP and neighbour discovery for them.",
+    ),
+    (
+        "spec.sharedSnatAddressEnabled",
+        "Must be false or absent: replicas do not share addresses.",
+    ),
+];
+
+const EGRESS: &[Note] = &[
+    (
+        "",
+        "The way out of the cluster: what comes in by its VLANs for anywhere is routed on, with its source translated.",
+    ),
+    ("spec", "The egress."),
+    (
+        "spec.snatType",
+        "How the client's address is translated (default: to the SNAT pool that egressSnatpool names, else automap, the self IP of the VLAN that the packet leaves by).",
+    ),
+    (
+        "spec.egressSnatpool",
+        "The spec.name of an F5SPKSnatpool; empty means automap.",
+    ),
+    (
+        "spec.dualStackEnabled",
+        "For IPv6 too, not only IPv4 (default false).",
+    ),
+    (
+        "spec.vlans",
+        "Where it listens; on every internal VLAN if absent.",
+    ),
+    ("spec.vlans.vlanList", "Names of VLANs."),
+    (
+        "spec.vlans.category",
+        "A category of VLANs, in addition to the list.",
+    ),
+    (
+        "spec.vlans.disableListedVlans",
+        "On all VLANs but these (default false).",
+    ),
+    (
+        "spec.natMapping",
+        "Whether a client's port is translated to the same port towards all servers (ENDPOINT_INDEPENDENT, RFC 4787) or for each flow anew (the default).",
+    ),
+    (
+        "spec.natFiltering",
+        "Who may send to a translated port: the address and port that the client has sent to (the default), that address from any port, or anybody. The latter two need natMapping: ENDPOINT_INDEPENDENT.",
+    ),
+    (
+        "spec.maxMappingsPerClient",
+        "The most ports that one client may have translated, with natMapping: ENDPOINT_INDEPENDENT (default 2048).",
+    ),
+    (
+        "spec.tcpIdleTimeout",
+        "After how many seconds of silence a TCP connection is forgotten (default 7440).",
+    ),
+    (
+        "spec.udpIdleTimeout",
+        "After how many seconds of silence a UDP flow is forgotten (default 300).",
+    ),
+    (
+        "spec.icmpIdleTimeout",
+        "After how many seconds of silence an ICMP echo is forgotten (default 60).",
+    ),
+    (
+        "spec.otherIdleTimeout",
+        "After how many seconds of silence a flow of another protocol is forgotten (default 600).",
+    ),
+    (
+        "spec.dnsNat46Enabled",
+        "Must be false or absent: not supported.",
+    ),
+    (
+        "spec.dnsNat46Ipv4Subnet",
+        "Taken and without effect, as DNS46 is not supported.",
+    ),
+    ("spec.dnsNat46PoolIps", "Must be empty: not supported."),
+    ("spec.maxTmmReplicas", "Taken and without effect."),
+    ("spec.maxReservedStaticIps", "Taken and without effect."),
+    (
+        "spec.nat64Enabled",
+        "Must be false or absent: not supported.",
+    ),
+    (
+        "spec.nat64Ipv6Subnet",
+        "Taken and without effect, as NAT64 is not supported.",
+    ),
+    ("spec.dnsCacheName", "Must be empty: not supported."),
+    (
+        "spec.firewallEnforcedPolicy",
+        "Must be empty: not supported.",
+    ),
+];
+
 const fn own(kind: Kind) -> &'static [Note] {
     match kind {
         Kind::Vlan => VLAN,
@@ -276,6 +384,8 @@ const fn own(kind: Kind) -> &'static [Note] {
         Kind::IngressTcp | Kind::IngressUdp => INGRESS,
         Kind::IngressNgap => NGAP,
         Kind::IngressDiameter => DIAMETER,
+        Kind::Snatpool => SNATPOOL,
+        Kind::Egress => EGRESS,
         Kind::Service | Kind::EndpointSlice => &[],
     }
 }

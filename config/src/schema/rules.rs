@@ -65,6 +65,8 @@ const STATIC_ROUTE: &[Rule] = &[
 
 const INGRESS: &[Rule] = &[
     ("spec", DESTINATION.0, DESTINATION.1),
+    ("spec", POOL_NAMED.0, POOL_NAMED.1),
+    ("spec", POOL_USED.0, POOL_USED.1),
     ("spec.vlans", DISABLED.0, DISABLED.1),
 ];
 
@@ -77,11 +79,52 @@ const DIAMETER: &[Rule] = &[
     ("spec.externalTCP", DESTINATION.0, DESTINATION.1),
     ("spec.externalSCTP", DESTINATION.0, DESTINATION.1),
     ("spec.vlans", DISABLED.0, DISABLED.1),
+    ("spec", POOL_NAMED.0, POOL_NAMED.1),
+    ("spec", POOL_USED.0, POOL_USED.1),
+];
+
+const EGRESS: &[Rule] = &[
+    (
+        "spec",
+        "!has(self.snatType) || self.snatType != 'SRC_TRANS_SNATPOOL' || (has(self.egressSnatpool) && self.egressSnatpool != '')",
+        "egressSnatpool is required beside snatType: SRC_TRANS_SNATPOOL",
+    ),
+    (
+        "spec",
+        "!has(self.snatType) || self.snatType == 'SRC_TRANS_SNATPOOL' || !has(self.egressSnatpool) || self.egressSnatpool == ''",
+        "egressSnatpool has no meaning beside this snatType",
+    ),
+    (
+        "spec",
+        "!has(self.natMapping) || self.natMapping != 'ENDPOINT_INDEPENDENT' || !has(self.snatType) || self.snatType != 'SRC_TRANS_NONE'",
+        "natMapping has no meaning with snatType: SRC_TRANS_NONE",
+    ),
+    (
+        "spec",
+        "(has(self.natMapping) && self.natMapping == 'ENDPOINT_INDEPENDENT') || !has(self.natFiltering) || self.natFiltering == 'ADDRESS_AND_PORT_DEPENDENT'",
+        "natFiltering needs natMapping: ENDPOINT_INDEPENDENT",
+    ),
+    (
+        "spec",
+        "(has(self.natMapping) && self.natMapping == 'ENDPOINT_INDEPENDENT') || !has(self.maxMappingsPerClient)",
+        "maxMappingsPerClient needs natMapping: ENDPOINT_INDEPENDENT",
+    ),
+    ("spec.vlans", DISABLED.0, DISABLED.1),
 ];
 
 const DESTINATION: (&str, &str) = (
     "has(self.destinationAddress) || has(self.ipv6destinationAddress)",
     "destinationAddress is required, or ipv6destinationAddress, or both",
+);
+
+const POOL_NAMED: (&str, &str) = (
+    "!has(self.snat) || self.snat != 'SRC_TRANS_SNATPOOL' || has(self.snatpool)",
+    "snatpool is required beside snat: SRC_TRANS_SNATPOOL",
+);
+
+const POOL_USED: (&str, &str) = (
+    "!has(self.snatpool) || (has(self.snat) && self.snat == 'SRC_TRANS_SNATPOOL')",
+    "snatpool has no meaning without snat: SRC_TRANS_SNATPOOL",
 );
 
 const DISABLED: (&str, &str) = (
@@ -108,7 +151,8 @@ const fn own(kind: Kind) -> &'static [Rule] {
         Kind::StaticRoute => STATIC_ROUTE,
         Kind::IngressTcp | Kind::IngressUdp | Kind::IngressNgap => INGRESS,
         Kind::IngressDiameter => DIAMETER,
-        Kind::Service | Kind::EndpointSlice => &[],
+        Kind::Egress => EGRESS,
+        Kind::Snatpool | Kind::Service | Kind::EndpointSlice => &[],
     }
 }
 

@@ -4,10 +4,12 @@
 //! outlive generations, so that a VLAN, virtual server or member that is still there keeps its
 //! index, and with it its live flows and counters.
 
+mod egresses;
 mod names;
 mod services;
+mod snat;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use config::{AllowedProtocol, Config, Encap as ConfigEncap, ObjectKey, SpreadHash, TrunkHash};
@@ -105,7 +107,7 @@ pub fn compile(
     let generation = names.next_generation();
     let vlans = compile_vlans(config, surroundings, names, &mut errors);
     let mut owned = Owned::of_table(&vlans);
-    let self_ips = owned
+    let mut self_ips: HashSet<Addr> = owned
         .iter()
         .filter(|(_, _, owner)| *owner == Owner::SelfIp)
         .map(|(_, addr, _)| addr)
@@ -120,9 +122,12 @@ pub fn compile(
             }
         }
     }
+    snat::own(config, &vlans, &standby, &mut owned);
     for (vlan, addr) in &surroundings.ceded {
         owned.remove(*vlan, addr);
     }
+    let snat = snat::compile(config, &owned, names);
+    self_ips.extend(&snat.addresses);
     let spread = compile_spread(config, &vlans, &virtual_servers, names);
     let (virtual_server_stats, member_stats) = names.stats();
     let member_ways = compile_member_ways(&pools, &routes, &vlans);
@@ -138,6 +143,7 @@ pub fn compile(
         vlans,
         owned,
         self_ips,
+        snat,
         spread,
         routes,
         member_ways,
@@ -339,11 +345,13 @@ fn compile_spread(
     for server in virtual_servers {
         match server.snat {
             lb::Snat::None => names.ever_untranslated = true,
-            lb::Snat::Automap => names.ever_translated = true,
+            lb::Snat::Automap | lb::Snat::Pool(_) => names.ever_translated = true,
         }
+        names.ever_mapped |= server.profile.nat.mapping == lb::Mapping::EndpointIndependent;
     }
     spread.untranslated = names.ever_untranslated;
     spread.translated = names.ever_translated;
+    spread.mapped = names.ever_mapped;
     spread.hashes = names.ever_hashed;
     spread
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lb::{MemberId, PoolId, Registry, VirtualServerId};
 use net::{L4Port, VlanIndex};
 
-use crate::counters::ServiceStats;
+use crate::counters::{ServiceStats, SnatStats};
 use crate::steer::Hashes;
 use crate::tables::Tables;
 
@@ -22,10 +22,14 @@ pub struct Names {
     member_stats: Vec<Arc<ServiceStats>>,
     /// The pool of each member, by member id.
     pool_of: Vec<PoolId>,
+    /// By the name of the SNAT pool; of automap, without one.
+    snat_stats: HashMap<Option<String>, Arc<SnatStats>>,
     /// Whether some virtual server ever left the client's address as it was, and whether some ever
     /// translated it: there may be flows of it still.
     pub(super) ever_untranslated: bool,
     pub(super) ever_translated: bool,
+    /// Whether some virtual server ever mapped ports independently of flows.
+    pub(super) ever_mapped: bool,
     /// Each `cmp_hash` that some VLAN ever had.
     pub(super) ever_hashed: Hashes,
 }
@@ -41,8 +45,10 @@ impl Names {
             virtual_server_stats: Vec::new(),
             member_stats: Vec::new(),
             pool_of: Vec::new(),
+            snat_stats: HashMap::new(),
             ever_untranslated: false,
             ever_translated: false,
+            ever_mapped: false,
             ever_hashed: Hashes::default(),
         }
     }
@@ -109,6 +115,23 @@ impl Names {
             *slot = pool;
         }
         id
+    }
+
+    /// The counters of automap and of the SNAT pools that there are; those of others are forgotten.
+    pub(super) fn snat_stats(
+        &mut self,
+        pools: &[config::SnatPool],
+    ) -> (Arc<SnatStats>, Vec<Arc<SnatStats>>) {
+        let names: HashSet<&str> = pools.iter().map(|pool| &*pool.name).collect();
+        self.snat_stats
+            .retain(|name, _| name.as_deref().is_none_or(|name| names.contains(name)));
+        let mut of = |name: Option<&str>| {
+            let stats = self.snat_stats.entry(name.map(str::to_owned));
+            Arc::clone(stats.or_insert_with(|| Arc::new(SnatStats::new(self.workers))))
+        };
+        let automap = of(None);
+        let pools = pools.iter().map(|pool| of(Some(&pool.name))).collect();
+        (automap, pools)
     }
 
     pub(super) fn vlan(&mut self, name: &str) -> Option<VlanIndex> {

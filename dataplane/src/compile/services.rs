@@ -9,7 +9,7 @@ use lb::{
 };
 use net::{IpPrefix, IpProto};
 
-use super::{CompileError, Names};
+use super::{CompileError, Names, egresses, snat};
 
 /// Compiles virtual servers and pools. Nothing listens on the VLANs of `standby`.
 pub(super) fn compile(
@@ -81,16 +81,18 @@ pub(super) fn compile(
             snat: match wanted.snat {
                 ConfigSnat::None => Snat::None,
                 ConfigSnat::Automap => Snat::Automap,
+                ConfigSnat::Snatpool => snat::pool(config, wanted.snat_pool.as_deref()),
             },
             profile: profile(&wanted.profile),
         });
     }
     let mut pools: Vec<Pool> = pools.into_values().collect();
+    egresses::compile(config, vlans, standby, names, &mut servers, &mut pools);
     pools.sort_by_key(Pool::id);
     (VirtualServers::new(servers), Pools::new(pools))
 }
 
-fn listen(scope: &ListenScope, vlans: &vlan::Table, standby: &VlanSet) -> Listen {
+pub(super) fn listen(scope: &ListenScope, vlans: &vlan::Table, standby: &VlanSet) -> Listen {
     match scope {
         ListenScope::AllVlans if standby.is_empty() => Listen::All,
         ListenScope::AllVlans => Listen::Except(standby.clone()),
@@ -119,6 +121,7 @@ fn profile(wanted: &config::Profile) -> Profile {
             .tcp
             .as_ref()
             .map_or_else(TcpProfile::default, tcp_profile),
+        ..Profile::default()
     }
 }
 

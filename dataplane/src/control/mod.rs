@@ -6,6 +6,7 @@ pub mod drain;
 pub mod health;
 pub mod server;
 pub mod show;
+mod snat_watch;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -90,6 +91,7 @@ pub struct Control {
     worker_facts: Option<WorkerFacts>,
     loads: Loads,
     export: Option<Report>,
+    snat_watch: snat_watch::SnatWatch,
     health: health::Health,
     drain: Option<drain::Drain>,
     /// The tables are to be compiled anew though no object has changed.
@@ -173,6 +175,7 @@ impl Control {
             worker_facts: None,
             loads: Loads::default(),
             export: None,
+            snat_watch: snat_watch::SnatWatch::default(),
             health: health::Health::default(),
             drain: None,
             compile_anew: false,
@@ -291,6 +294,7 @@ impl Control {
         self.tell_together(&over);
         self.send_frames(now);
         self.loads.look(&self.workers, now);
+        self.snat_watch.look(&self.publisher.newest(), now);
         let generation = self.publisher.newest().generation;
         self.health.look(&self.workers, generation, now);
         self.retired.retain(|tables| Arc::strong_count(tables) > 1);

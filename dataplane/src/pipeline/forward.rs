@@ -1,7 +1,7 @@
 //! Packets of a flow: check its answer against the configuration, follow its state, rewrite, send.
 
 use conntrack::{Direction, EndReason, FlowId, FlowRef, Hit, Invalid, Observed, Segment};
-use lb::{DownAction, MemberState};
+use lb::{DownAction, MemberId, MemberState};
 use net::{Addr, FlowKey, IpProto, Layers, MacAddr, Network, Packet, Rewrite, RewriteError};
 use vlan::Event;
 use vlan::Owner;
@@ -118,7 +118,10 @@ impl State {
         let data = flow.data_mut();
         data.stamp = tables.stamp();
         let original = data.original.vlan();
-        data.original = towards.unwrap_or(Leg::new(original, NextHop::Unresolved));
+        // Towards the client of a mapping it is the station that the client was heard from.
+        if !data.original.is_last_hop() {
+            data.original = towards.unwrap_or(Leg::new(original, NextHop::Unresolved));
+        }
         let reply = data.reply.vlan();
         let wants = |vlan: &Vlan| vlan.auto_lasthop;
         if !(data.reply.is_last_hop() && tables.vlans.get(reply).is_some_and(wants)) {
@@ -330,8 +333,16 @@ pub(super) fn fate(tables: &Tables, flow: FlowRef<'_, FlowData>) -> Fate {
     let source = flow.reply().dst;
     if source != flow.original().src
         && tables.owned.get(data.original.vlan(), &source) != Some(Owner::SelfIp)
+        && !tables.snat.addresses.contains(&source)
     {
         return Fate::Reset;
+    }
+    if virtual_server.profile.routed {
+        let admitted = data.member == MemberId::ADMITTED;
+        if admitted && !tables.self_ips.contains(&flow.original().dst) {
+            return Fate::Reset;
+        }
+        return Fate::Keep;
     }
     let member = tables
         .pools

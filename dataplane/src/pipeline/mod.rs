@@ -10,6 +10,8 @@
 //! | `plain` | packets that go the straight way: of an established flow, nothing special about them |
 //! | `local` | frames for ourselves: ARP, neighbour discovery, echo, self IPs |
 //! | `open` | packets without a flow: virtual server, member, translation, new flow |
+//! | `lease` | source addresses and ports of translated flows |
+//! | `mapped` | flows of mappings that do not depend on the flow |
 //! | `forward` | packets of a flow: state, rewrite, next hop |
 //! | `fragments` | fragments: they follow the first of their datagram |
 //! | `sctp` | what is said to packets of no association |
@@ -23,9 +25,11 @@ mod errors;
 mod farewell;
 mod forward;
 mod fragments;
+mod lease;
 mod leg;
 mod local;
 mod mss;
+mod mapped;
 mod open;
 mod options;
 mod plain;
@@ -97,6 +101,8 @@ struct State {
     worker: usize,
     flows: Flows,
     selector: lb::Selector,
+    /// Clients' ports that are the same towards everybody.
+    mappings: lb::Mappings<mapped::Kept>,
     stripe: PortStripe,
     neighbors: Arc<Neighbors>,
     counters: Arc<WorkerCounters>,
@@ -152,6 +158,10 @@ impl Pipeline {
                     hugetlb: config.hugetlb,
                 }),
                 selector,
+                mappings: lb::Mappings::new(
+                    mappings_for(config.flow_capacity),
+                    config.seed ^ 0x6a09_e667_f3bc_c909,
+                ),
                 stripe: config.stripe,
                 neighbors,
                 counters,
@@ -277,6 +287,7 @@ impl Pipeline {
         let State {
             flows,
             selector,
+            mappings,
             counters,
             worker,
             trains,
@@ -291,6 +302,11 @@ impl Pipeline {
         let ended = flows.expire(now, budget, &mut |flow, reason| {
             if let Some(scribe) = scribe {
                 scribe.note(&flow, Kind::Ended(reason));
+            }
+            let member = flow.data().member;
+            if mapped::has_mapping(member) {
+                mapped::release(mappings, member, &flow.original(), &flow.reply());
+                counters.nat_mappings.set(mappings.len() as u64);
             }
             account_end(tables, selector, counters, *worker, flow.data(), reason);
             farewells.note(tables, counters, &flow, reason);
@@ -380,7 +396,9 @@ impl State {
         if net::icmp::concerns_a_flow(layers) {
             return self.related(tables, &arrival, packet, layers);
         }
-        if let Some((id, direction)) = self.flows.lookup_hashed(hash, &layers.key) {
+        if let Some((id, direction)) = self.flows.lookup_hashed(hash, &layers.key)
+            && goes(layers, direction)
+        {
             return self.forward(tables, &arrival, packet, layers, id, direction);
         }
         self.without_flow(tables, &arrival, packet, layers)
@@ -411,6 +429,13 @@ impl State {
     /// Forgets a flow before its time.
     fn end_flow(&mut self, tables: &Tables, id: conntrack::FlowId, reason: EndReason) {
         self.note(id, Kind::Ended(reason));
+        if let Some(flow) = self.flows.get(id)
+            && mapped::has_mapping(flow.data().member)
+        {
+            let (original, reply) = (flow.original(), flow.reply());
+            mapped::release(&mut self.mappings, flow.data().member, &original, &reply);
+            self.counters.nat_mappings.set(self.mappings.len() as u64);
+        }
         if let Some(data) = self.flows.remove(id, reason) {
             account_end(
                 tables,
@@ -433,6 +458,24 @@ impl State {
             }
         }
     }
+}
+
+/// How many mappings a worker has room for that tracks `flows` flows. What a mapping takes is a flow at
+/// least, so this many are a quarter of all flows having a port of its own.
+pub const fn mappings_for(flows: usize) -> usize {
+    let quarter = flows / 4;
+    if quarter < 64 {
+        64
+    } else if quarter > 262_144 {
+        262_144
+    } else {
+        quarter
+    }
+}
+
+/// The memory of a worker's mappings, octets.
+pub const fn mappings_octets(flows: usize) -> usize {
+    lb::Mappings::<mapped::Kept>::octets(mappings_for(flows))
 }
 
 /// Nothing is known of the ways to members; allocates as many as there are.
@@ -474,6 +517,18 @@ fn account_end(
     counters.flows_ended_total.add(1);
     if reason == EndReason::Evicted {
         counters.flows_evicted_total.add(1);
+    }
+}
+
+/// Whether a packet goes the way that its key says: an echo request and its reply have the same key but
+/// for their order, and other ICMP has none.
+#[inline]
+fn goes(layers: &Layers, direction: Direction) -> bool {
+    match layers.key.proto {
+        IpProto::ICMP | IpProto::ICMPV6 => {
+            layers.is_echo() && layers.is_echo_request() == (direction == Direction::Original)
+        }
+        _ => true,
     }
 }
 

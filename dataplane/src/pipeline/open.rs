@@ -1,22 +1,21 @@
 //! Packets without a flow: virtual server, member, route, translation; the flow is inserted last,
 //! when every step agreed, so a refusal leaves nothing behind.
 
-use arrayvec::ArrayVec;
-use conntrack::{EndReason, Hashed, InsertError, Timeouts};
-use lb::{MemberId, Snat, VirtualServer};
+use conntrack::{EndReason, InsertError, Timeouts};
+use lb::{MemberId, VirtualServer};
 use net::header::tcp_flags;
-use net::{Addr, Deltas, FlowKey, IpProto, L4Port, Layers, Packet, Tuple, VlanIndex};
+use net::{Addr, Deltas, FlowKey, IpProto, Layers, Packet, Tuple};
 use vlan::Owner;
 use vlan::neighbor::Resolution;
 
-use super::{Arrival, FlowData, Leg, NextHop, State, options, sctp, service_counters, tcp_segment};
+use super::lease::Way;
+use super::{
+    Arrival, FlowData, Leg, NextHop, State, mapped, options, sctp, service_counters, tcp_segment,
+};
 use crate::journal::Kind;
 use crate::steer::Question;
 use crate::tables::{MemberWay, Tables};
 use crate::verdict::{Answer, DropReason, FlowStep, Verdict};
-
-/// Source ports that are tried together, where the first two are taken.
-const TOGETHER: usize = 4;
 
 impl State {
     pub(super) fn without_flow(
@@ -43,18 +42,29 @@ impl State {
         if is_echo && owner.is_some() {
             return self.echo(tables, arrival, packet, layers);
         }
+        let is_icmp = matches!(key.proto, IpProto::ICMP | IpProto::ICMPV6);
         let listening = tables
             .virtual_servers
             .lookup(key.proto, &key.dst, key.dport(), arrival.vlan.index)
-            // A wildcard does not take what is meant for ourselves, by whichever VLAN it comes.
-            .filter(|vs| vs.destination.is_host() || !tables.self_ips.contains(&key.dst));
-        if let Some(worker) = self.elsewhere(tables, arrival, key, owner, listening) {
+            // A wildcard does not take what is meant for ourselves, by whichever VLAN it comes; nor does an
+            // ICMP packet open a flow that asks for nothing.
+            .filter(|vs| vs.destination.is_host() || !tables.self_ips.contains(&key.dst))
+            .filter(|_| is_echo || !is_icmp);
+        if (!is_icmp || layers.is_echo())
+            && let Some(worker) = self.elsewhere(tables, arrival, key, owner, listening)
+        {
             return Verdict::Handoff(worker);
         }
         if let Some(virtual_server) = listening {
             return self.for_virtual_server(tables, arrival, packet, layers, virtual_server);
         }
+        if let Some(verdict) = self.admit(tables, arrival, packet, layers) {
+            return verdict;
+        }
         match (owner, key.proto) {
+            _ if tables.snat.addresses.contains(&key.dst) => {
+                Verdict::Drop(DropReason::SnatUnsolicited)
+            }
             (_, IpProto::ICMP | IpProto::ICMPV6) => Verdict::Drop(DropReason::IcmpIgnored),
             (Some(Owner::SelfIp), _) => self.for_self_ip(tables, arrival, packet, layers),
             _ => Verdict::Drop(DropReason::NoVirtualServer),
@@ -70,9 +80,7 @@ impl State {
         owner: Option<Owner>,
         listening: Option<&VirtualServer>,
     ) -> Option<u16> {
-        if self.steering.workers() == 1
-            || !matches!(key.proto, IpProto::TCP | IpProto::UDP | IpProto::SCTP)
-        {
+        if self.steering.workers() == 1 {
             return None;
         }
         // One that has no ready member listens nowhere, and keeps its flows.
@@ -95,30 +103,6 @@ impl State {
             .elsewhere(&tables.spread, &question, me, self.asked)
     }
 
-    /// Whether the reply tuple's packets come back to this worker, should a virtual server listen on
-    /// the self IP that they go to.
-    fn comes_back(&self, tables: &Tables, reply: &FlowKey, vlan: VlanIndex) -> bool {
-        if self.steering.workers() == 1 {
-            return true;
-        }
-        let servers = &tables.virtual_servers;
-        let server = servers
-            .lookup(reply.proto, &reply.dst, reply.dport(), vlan)
-            .or_else(|| servers.lookup_silent(reply.proto, &reply.dst, reply.dport()))
-            .filter(|vs| vs.destination.is_host());
-        if server.is_none() {
-            return true;
-        }
-        let question = Question {
-            key: reply,
-            cmp_hash: tables.spread.of_vlan(vlan),
-            server,
-            to_self_ip: true,
-        };
-        let way = self.steering.itinerary(&tables.spread, &question);
-        way.last().map(|worker| usize::from(*worker)) == Some(self.worker)
-    }
-
     /// The leg towards a member. It is found once, and again when its neighbour is not what it was.
     pub(super) fn leg_to(&mut self, member: MemberId, way: &MemberWay) -> Leg {
         let known = self.legs.get(member.index()).copied();
@@ -135,41 +119,6 @@ impl State {
             *known = leg;
         }
         leg
-    }
-
-    /// A source port for a flow whose replies are `reply` but for it. A port is leased exactly while its
-    /// reply tuple is in the table of the one worker that such replies come to.
-    fn lease(
-        &mut self,
-        tables: &Tables,
-        reply: &FlowKey,
-        preferred: L4Port,
-        vlan: VlanIndex,
-    ) -> Option<(FlowKey, Hashed)> {
-        let start = self.random.next();
-        let me = u16::try_from(self.worker).unwrap_or(0);
-        let ours = self.steering.ports_to(me, reply);
-        let mut ports = self.stripe.candidates_that(preferred, start, ours);
-        let tuple = Tuple::from(reply);
-        // One of the first two is free, as a rule.
-        let mut together = 2;
-        loop {
-            // Several at a time: where many are taken, their memory is waited for together.
-            let mut some: ArrayVec<(L4Port, Hashed), TOGETHER> = ArrayVec::new();
-            for port in ports.by_ref().take(together) {
-                let _ = some.try_push((port, self.flows.hashed(tuple.with_dport(port))));
-            }
-            if some.is_empty() {
-                return None;
-            }
-            for (port, hashed) in some {
-                let reply = FlowKey::new(reply.src, reply.dst, reply.sport(), port, reply.proto);
-                if self.flows.is_free(&hashed) && self.comes_back(tables, &reply, vlan) {
-                    return Some((reply, hashed));
-                }
-            }
-            together = TOGETHER;
-        }
     }
 
     fn for_virtual_server(
@@ -215,48 +164,20 @@ impl State {
             return Err(DropReason::Draining);
         }
         let original = layers.key;
-        let pool = tables
-            .pools
-            .get(virtual_server.pool)
-            .ok_or(DropReason::NoMember)?;
-        let member = self
-            .selector
-            .select(pool, virtual_server.method, &original.src)
-            .ok_or(DropReason::NoMember)?;
-        let (member_id, member_port) = (member.id, member.port);
-        let member_addr = Addr::from(member.addr);
-        let way = tables
-            .member_ways
-            .get(member_id.index())
-            .and_then(Option::as_ref)
-            .ok_or(DropReason::NoRoute)?;
-        let source = match virtual_server.snat {
-            Snat::None => original.src,
-            Snat::Automap => way.source.ok_or(DropReason::NoSelfIp)?,
-        };
-        let back = |dport| FlowKey::new(member_addr, source, member_port, dport, original.proto);
-        let (reply, reply_hashed) = match virtual_server.snat {
-            Snat::None => {
-                let reply = back(original.sport());
-                let hashed = self.flows.hashed(Tuple::from(&reply));
-                if !self.flows.is_free(&hashed) {
-                    return Err(DropReason::TupleInUse);
-                }
-                (reply, hashed)
-            }
-            Snat::Automap => self
-                .lease(tables, &back(L4Port(0)), original.sport(), way.vlan)
-                .ok_or(DropReason::SnatExhausted)?,
-        };
-
-        let reply_leg = if arrival.vlan.auto_lasthop {
-            Leg::new(arrival.vlan.index, NextHop::LastHop(arrival.source_mac))
+        let (member_id, towards, way) = if virtual_server.profile.routed {
+            Self::routed(tables, &original)?
         } else {
-            let route = tables.routes.lookup(original.src.ip());
-            let route = route.ok_or(DropReason::NoRoute)?;
-            Leg::new(route.vlan, NextHop::Unresolved)
+            self.balanced(tables, &original, virtual_server)?
         };
-        let towards = self.leg_to(member_id, way);
+        let (reply, reply_hashed) = self.reply_tuple(tables, &original, &way, virtual_server)?;
+
+        let reply_leg = Self::way_back(tables, arrival, &original)?;
+        let is_mapped = mapped::is_mapped(virtual_server, original.proto);
+        let member_id = if is_mapped {
+            MemberId::MAPPED
+        } else {
+            member_id
+        };
         let data = FlowData {
             virtual_server: virtual_server.id,
             member: member_id,
@@ -279,6 +200,9 @@ impl State {
             Err(InsertError::Collision) => return Err(DropReason::TupleInUse),
         };
         self.selector.opened(member_id);
+        if is_mapped {
+            self.keep_mapping(&original, &reply, &data);
+        }
         for cell in service_counters(tables, self.worker, &data) {
             cell.connections.add(1);
             cell.connections_total.add(1);
@@ -298,10 +222,61 @@ impl State {
         }
         Ok(verdict)
     }
+
+    /// The member for a new flow, and the way to it.
+    #[inline]
+    fn balanced(
+        &mut self,
+        tables: &Tables,
+        original: &FlowKey,
+        virtual_server: &VirtualServer,
+    ) -> Result<(MemberId, Leg, Way), DropReason> {
+        let pool = tables
+            .pools
+            .get(virtual_server.pool)
+            .ok_or(DropReason::NoMember)?;
+        let member = self
+            .selector
+            .select(pool, virtual_server.method, &original.src)
+            .ok_or(DropReason::NoMember)?;
+        let way = tables
+            .member_ways
+            .get(member.id.index())
+            .and_then(Option::as_ref)
+            .ok_or(DropReason::NoRoute)?;
+        let to = Way {
+            addr: Addr::from(member.addr),
+            port: member.port,
+            vlan: way.vlan,
+            self_ip: way.source,
+        };
+        Ok((member.id, self.leg_to(member.id, way), to))
+    }
+
+    /// The way to a packet's own destination.
+    fn routed(tables: &Tables, original: &FlowKey) -> Result<(MemberId, Leg, Way), DropReason> {
+        let way = MemberWay::find(original.dst.ip(), &tables.routes, &tables.vlans)
+            .ok_or(DropReason::NoRoute)?;
+        // An address of ours where the packet would leave: nobody else is there.
+        if tables.owned.get(way.vlan, &original.dst).is_some() {
+            return Err(DropReason::NoVirtualServer);
+        }
+        let to = Way {
+            addr: original.dst,
+            port: original.dport(),
+            vlan: way.vlan,
+            self_ip: way.source,
+        };
+        Ok((
+            MemberId::ROUTED,
+            Leg::new(way.vlan, NextHop::Unresolved),
+            to,
+        ))
+    }
 }
 
 /// Whether a TCP segment asks for a new connection.
-fn opens_connection(layers: &Layers) -> bool {
+pub(super) fn opens_connection(layers: &Layers) -> bool {
     let interesting = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
     layers.tcp_flags & interesting == tcp_flags::SYN
 }
@@ -328,7 +303,7 @@ fn unanswerable(addr: &Addr) -> Option<DropReason> {
 }
 
 /// How long flows of a virtual server may be silent.
-fn timeouts(virtual_server: &VirtualServer) -> Timeouts {
+pub(super) fn timeouts(virtual_server: &VirtualServer) -> Timeouts {
     let base = match virtual_server.proto {
         IpProto::TCP => Timeouts::tcp(),
         IpProto::SCTP => Timeouts::sctp(),
@@ -345,7 +320,7 @@ fn timeouts(virtual_server: &VirtualServer) -> Timeouts {
             .with_time_wait(tcp.time_wait_timeout);
     }
     // Traffic that is never answered, such as syslog, is traffic all the same.
-    if virtual_server.proto == IpProto::UDP {
+    if !matches!(virtual_server.proto, IpProto::TCP | IpProto::SCTP) {
         base.with_opening(virtual_server.profile.idle_timeout)
     } else {
         base

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::args::{Hugepages, RunArgs};
 use super::{RunError, cgroup, handoff_octets, ports};
 use crate::discover::Choice;
-use crate::pipeline::FlowData;
+use crate::pipeline::{FlowData, mappings_octets};
 use crate::trains;
 
 /// Flows tracked where nothing says how many.
@@ -318,7 +318,9 @@ impl Plan {
 fn tables(flows: u32, workers: u16, v6: bool) -> u64 {
     let workers = u32::from(workers.max(1));
     let each = usize::try_from(flows.div_ceil(workers)).unwrap_or(usize::MAX);
-    (conntrack::Table::<FlowData>::octets(each, v6) as u64).saturating_mul(u64::from(workers))
+    let flows = conntrack::Table::<FlowData>::octets(each, v6);
+    let octets = flows.saturating_add(mappings_octets(each)) as u64;
+    octets.saturating_mul(u64::from(workers))
 }
 
 /// The most flows, in thousands, whose tables fit into so many octets; fewer than `below`. A table grows

@@ -36,6 +36,7 @@ const BOTH: Spread = Spread {
     by_vlan: Vec::new(),
     untranslated: true,
     translated: true,
+    mapped: false,
     hashes: Hashes {
         tuple: true,
         source: false,

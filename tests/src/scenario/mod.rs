@@ -31,7 +31,7 @@
 //! | `join PORT PORT…` | these ports are in one segment from now on: what is sent to all is heard at all of them |
 //! | `link PORT up`, `link PORT down` | what the device says of its link |
 //! | `drain 30s`, `drained` | tmm is to stop when its flows have ended; how far that is |
-//! | `flows`, `neighbors`, `segments`, `states`, `health` | shows the flow table, the neighbours, which ports are in one segment, how far objects have come, what probes are told |
+//! | `flows`, `neighbors`, `segments`, `states`, `health`, `snat` | shows the flow table, the neighbours, which ports are in one segment, how far objects have come, what probes are told, SNAT pools |
 //!
 //! Fragments: `udp … len=3000 frag=0+1480 fid=7` is part of what stands before, `piece` a later one by itself
 //! (see `fragments.rs`); `nodf` is a whole IPv4 packet that may be cut.

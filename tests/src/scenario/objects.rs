@@ -80,7 +80,7 @@ fn resource(kind: &str, name: &str, fields: &[&str]) -> Result<Value, String> {
     };
     let mut object = json!({"apiVersion": api, "kind": kind, "metadata": {"name": name}});
     let mut spec = Map::new();
-    if kind == "F5SPKVlan" {
+    if matches!(kind, "F5SPKVlan" | "F5SPKSnatpool") {
         spec.insert("name".to_owned(), json!(name));
     }
     for field in fields {

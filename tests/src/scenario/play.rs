@@ -147,6 +147,10 @@ impl<'a> Stage<'a> {
             "go" | "publish" => self.settle(None),
             "wait" => self.wait(rest)?,
             "flows" => self.show_flows(),
+            "snat" => self.show(
+                "snat-pools",
+                &["snatPool", "connections", "exhausted", "mappingsRefused"],
+            )?,
             "neighbors" => self.show("neighbors", &["vlan", "address", "mac", "state"])?,
             "segments" => self.show("vlans", &["vlan", "segments"])?,
             "states" => self.show_states(),

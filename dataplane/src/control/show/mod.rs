@@ -1,6 +1,7 @@
 //! The tables an operator can ask for: one function per table, each giving rows of named columns.
 
 mod filter;
+mod snat;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +33,10 @@ pub const TABLES: &[(&str, &str)] = &[
     ("routes", "on-link prefixes and static routes"),
     ("virtual-servers", "what listens, and its traffic"),
     ("pools", "pool members: state, connections, traffic"),
+    (
+        "snat-pools",
+        "SNAT pools and automap: addresses, connections, ports refused",
+    ),
     ("connections", "tracked flows"),
     (
         "drops",
@@ -87,6 +92,7 @@ impl Control {
             "routes" => self.show_routes(),
             "virtual-servers" => self.show_virtual_servers(),
             "pools" => self.show_pools(),
+            "snat-pools" => self.show_snat_pools(),
             "drops" => self.show_drops(),
             "workers" => self.show_workers(),
             "resolver" => self.show_resolver(),
@@ -200,6 +206,7 @@ impl Control {
                     "kind": match owner {
                         vlan::Owner::SelfIp => "self-ip",
                         vlan::Owner::Virtual => "virtual",
+                        vlan::Owner::SnatPool => "snat-pool",
                     },
                     "conflict": conflict.map(|c| c.mac.to_string()),
                     "conflictSinceSeconds": conflict.map(|c| now.since(c.first_seen).as_secs()),
@@ -265,17 +272,21 @@ impl Control {
                 .collect();
             let mut row = row! {
                 "virtualServer": server.name,
-                "protocol": server.proto,
+                "protocol": if server.proto == lb::ANY_PROTO {
+                    "any".to_owned()
+                } else {
+                    server.proto.to_string()
+                },
                 "destination": if server.destination.is_host() {
                     server.destination.addr().to_string()
                 } else {
                     server.destination.to_string()
                 },
                 "port": server.port,
-                "state": if up == 0 { "down" } else if listens { "up" } else { "no VLAN" },
+                "state": if up == 0 && !server.profile.routed { "down" } else if listens { "up" } else { "no VLAN" },
                 "members": pool.map_or(0, |pool| pool.members().len()),
                 "membersUp": up,
-                "snat": format!("{:?}", server.snat).to_lowercase(),
+                "snat": self.snat_name(server.snat),
                 "vlans": vlans,
             };
             let stats = tables.virtual_server_stats.get(server.id.index());
@@ -374,6 +385,7 @@ impl Control {
                 "flowsOpened": c.flows_opened_total.get(),
                 "flowsEnded": c.flows_ended_total.get(),
                 "flowsEvicted": c.flows_evicted_total.get(),
+                "natMappings": c.nat_mappings.get(),
                 "turns": c.turns_total.get(),
                 "idleTurns": c.idle_turns_total.get(),
                 "heldPackets": c.held_packets.get(),

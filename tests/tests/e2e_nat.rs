@@ -1,0 +1,264 @@
+//! The way out of the cluster with real stacks: pods (the backends' hosts) reach a server outside (the
+//! client's host), and a STUN server there tells how they were translated.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::lab::resources::{self, BACKEND_ECHO, BACKEND_HTTP, CLIENT};
+use tests::lab::{Lab, Options, Process, Result, ensure, eventually, program};
+
+/// The server outside has two addresses, so that it can be asked to answer from the other.
+const OTHER: &str = "192.0.2.11";
+const POOL: &str = "192.0.2.50";
+const POOL6: &str = "2001:db8:100::50";
+/// Below 1024, so never kept: each translation shows what it depends on. One for each question, as
+/// the answer to one would be spoilt by the flows of another.
+const LOCAL_PORTS: [&str; 2] = ["500", "501"];
+
+fn egress(fields: &Value) -> Vec<Value> {
+    let mut spec = json!({"dualStackEnabled": true});
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        spec[name] = value.clone();
+    }
+    vec![
+        json!({
+            "apiVersion": "k8s.f5net.com/v1", "kind": "F5SPKSnatpool",
+            "metadata": {"name": "out"},
+            "spec": {"name": "out", "addressList": [[POOL, POOL6]]},
+        }),
+        json!({
+            "apiVersion": "k8s.f5net.com/v3", "kind": "F5SPKEgress",
+            "metadata": {"name": "egress"},
+            "spec": spec,
+        }),
+    ]
+}
+
+/// A lab with an egress, and servers outside.
+fn lab(fields: &Value, options: &Options) -> Result<(Lab, Process)> {
+    let lab = Lab::start(options)?;
+    lab.tmm.apply(&resources::vlans(false, None))?;
+    lab.tmm.apply(&egress(fields))?;
+    lab.client
+        .ip(&["address", "add", &format!("{OTHER}/24"), "dev", "eth0"])?;
+    let http = format!("--http=[::]:{BACKEND_HTTP}");
+    let echo = format!("--udp=[::]:{BACKEND_ECHO}");
+    let mut server = lab.client.spawn(
+        &program("lab-server")?,
+        &["--name", "outside", &http, &echo],
+        lab.directory().join("outside.log"),
+    )?;
+    server.await_ready()?;
+    eventually(Duration::from_secs(15), || {
+        ping(&lab, 0, CLIENT[0])?;
+        ping(&lab, 0, CLIENT[1])
+    })?;
+    Ok((lab, server))
+}
+
+fn ping(lab: &Lab, backend: usize, to: &str) -> Result {
+    let args = ["-c", "1", "-W", "1", to];
+    lab.backends[backend].run("ping", &args).map(drop)
+}
+
+fn curl(lab: &Lab, backend: usize, to: &str) -> Result<String> {
+    let url = if to.contains(':') {
+        format!("http://[{to}]:{BACKEND_HTTP}/")
+    } else {
+        format!("http://{to}:{BACKEND_HTTP}/")
+    };
+    let finished = lab.backends[backend].run("curl", &["-gsSf", "--max-time", "5", &url])?;
+    Ok(finished.text())
+}
+
+fn everything_goes_out(fields: &Value, options: &Options) -> Result {
+    let (lab, _server) = lab(fields, options)?;
+    for backend in 0..3 {
+        for to in CLIENT {
+            ping(&lab, backend, to)?;
+            curl(&lab, backend, to)?;
+            let target = if to.contains(':') {
+                format!("[{to}]:{BACKEND_ECHO}")
+            } else {
+                format!("{to}:{BACKEND_ECHO}")
+            };
+            let report = lab.backends[backend].run(
+                program("lab-client")?,
+                &["udp", &target, "--count=10", "--size", "64"],
+            )?;
+            let report: Value = serde_json::from_str(&report.text()).unwrap_or_default();
+            ensure(report["asked"] == report["answered"], || report.to_string())?;
+        }
+    }
+    // What the server outside saw.
+    let own = [POOL, POOL6, "192.0.2.1", "2001:db8:100::1"];
+    let seen = lab.tmm.show("connections")?;
+    ensure(seen.iter().any(|row| row["protocol"] == "icmp"), || {
+        format!("no echo among {seen:?}")
+    })?;
+    for row in &seen {
+        let text = row.to_string();
+        ensure(own.iter().any(|addr| text.contains(addr)), || {
+            format!("not translated: {text}")
+        })?;
+    }
+    lab.finish()
+}
+
+#[test]
+fn pods_reach_the_outside_by_automap() -> Result {
+    everything_goes_out(
+        &json!({"snatType": "SRC_TRANS_AUTOMAP"}),
+        &Options::default(),
+    )
+}
+
+#[test]
+fn pods_reach_the_outside_by_a_snat_pool() -> Result {
+    everything_goes_out(&json!({"egressSnatpool": "out"}), &Options::default())
+}
+
+#[test]
+fn pods_reach_the_outside_with_mappings_and_three_workers() -> Result {
+    let options = Options {
+        tmm: vec!["--workers=3".to_owned()],
+        ..Options::default()
+    };
+    let fields = json!({"egressSnatpool": "out", "natMapping": "ENDPOINT_INDEPENDENT"});
+    everything_goes_out(&fields, &options)
+}
+
+/// What coturn's discovery (RFC 5780) says of one behaviour.
+fn discovered(lab: &Lab, what: &str, port: &str) -> Result<String> {
+    let from = resources::backend(1)[0].clone();
+    let args = [what, "-L", &from, "-l", port, CLIENT[0]];
+    let limit = Duration::from_secs(40);
+    let finished = lab.backends[0].try_run("turnutils_natdiscovery", &args, limit)?;
+    Ok(finished.text())
+}
+
+/// Starts the STUN server, which answers from two addresses and two ports.
+fn stun(lab: &Lab) -> Result<Process> {
+    let log = lab.directory().join("turn.log");
+    let server = lab.client.spawn(
+        Path::new("turnserver"),
+        &[
+            "-n",
+            "-L",
+            CLIENT[0],
+            "-L",
+            OTHER,
+            "-p",
+            "3478",
+            "--alt-listening-port",
+            "3479",
+            "--no-auth",
+            "--no-tls",
+            "--no-dtls",
+            "-S",
+            "--rfc5780",
+            "--log-file",
+            "stdout",
+            "--pidfile",
+            "/dev/null",
+        ],
+        log,
+    )?;
+    eventually(Duration::from_secs(10), || {
+        let open = lab.client.run("ss", &["-Hlun", "sport", "=", "3479"])?;
+        ensure(open.text().lines().count() >= 2, || {
+            format!("the STUN server does not listen: {}", open.text())
+        })
+    })?;
+    Ok(server)
+}
+
+fn discovery(fields: &Value, mapping: &str, filtering: &str) -> Result {
+    let (lab, _server) = lab(fields, &Options::default())?;
+    let _stun = stun(&lab)?;
+    let questions = [("-m", mapping), ("-f", filtering)];
+    for ((what, expected), port) in questions.into_iter().zip(LOCAL_PORTS) {
+        let said = discovered(&lab, what, port)?;
+        ensure(said.contains(expected), || {
+            format!("{fields}: expected \"{expected}\", coturn says\n{said}")
+        })?;
+    }
+    lab.finish()
+}
+
+// case RFC-001: coturn finds the mapping and filtering that each option promises
+#[test]
+fn discovery_finds_that_by_default_mapping_and_filtering_depend_on_address_and_port() -> Result {
+    discovery(
+        &json!({"egressSnatpool": "out"}),
+        "Address and Port Dependent Mapping!",
+        "Address and Port Dependent Filtering!",
+    )
+}
+
+// case RFC-001: an endpoint-independent mapping does not open the filter
+#[test]
+fn discovery_finds_an_independent_mapping_whose_filter_is_as_tight_as_ever() -> Result {
+    discovery(
+        &json!({"egressSnatpool": "out", "natMapping": "ENDPOINT_INDEPENDENT"}),
+        "NAT with Endpoint Independent Mapping!",
+        "Address and Port Dependent Filtering!",
+    )
+}
+
+// case RFC-001: filtering by address
+#[test]
+fn discovery_finds_filtering_by_address_where_it_is_asked_for() -> Result {
+    discovery(
+        &json!({"egressSnatpool": "out", "natMapping": "ENDPOINT_INDEPENDENT",
+            "natFiltering": "ADDRESS_DEPENDENT"}),
+        "NAT with Endpoint Independent Mapping!",
+        "NAT with Address Dependent Filtering!",
+    )
+}
+
+// case RFC-001: no filtering
+#[test]
+fn discovery_finds_no_filtering_where_it_is_asked_for() -> Result {
+    discovery(
+        &json!({"egressSnatpool": "out", "natMapping": "ENDPOINT_INDEPENDENT",
+            "natFiltering": "ENDPOINT_INDEPENDENT"}),
+        "NAT with Endpoint Independent Mapping!",
+        "NAT with Endpoint Independent Filtering!",
+    )
+}
+
+#[test]
+fn a_client_with_as_many_mappings_as_it_may_is_refused_more_and_the_pool_is_named() -> Result {
+    let fields = json!({"egressSnatpool": "out", "natMapping": "ENDPOINT_INDEPENDENT",
+        "maxMappingsPerClient": 8, "udpIdleTimeout": 10});
+    let (lab, _server) = lab(&fields, &Options::default())?;
+    let target = format!("{}:{BACKEND_ECHO}", CLIENT[0]);
+    let limit = Duration::from_mins(1);
+    let args = ["udp", &target, "--count=30", "--size", "64"];
+    let finished = lab.backends[0].try_run(program("lab-client")?, &args, limit)?;
+    let report: Value = serde_json::from_str(&finished.text()).unwrap_or_default();
+    let answered = report["answered"].as_u64().unwrap_or(u64::MAX);
+    ensure((1..=8).contains(&answered), || format!("{report}"))?;
+    // Another client has mappings of its own.
+    ping(&lab, 1, CLIENT[0])?;
+    eventually(Duration::from_secs(10), || {
+        let pools = lab.tmm.show("snat-pools")?;
+        let refused = pools
+            .iter()
+            .find(|row| row["snatPool"] == "out")
+            .and_then(|row| row["mappingsRefused"].as_u64());
+        ensure(refused.is_some_and(|n| n > 0), || format!("{pools:?}"))?;
+        let log = lab.tmm.process.output();
+        ensure(
+            log.contains("as many port mappings") && log.contains("out"),
+            || "the log does not name the pool".to_owned(),
+        )
+    })?;
+    // When its flows have ended there is room again.
+    eventually(Duration::from_secs(30), || {
+        curl(&lab, 0, CLIENT[0]).map(drop)
+    })?;
+    lab.finish()
+}
