@@ -6,7 +6,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help conntrack-oracle setup build image image-feeder test-image demo demo-stop test test-vf bench bench-check bench-bless bless-crds bless-manifests fuzz lint fmt clean
+.PHONY: help conntrack-oracle setup build image image-feeder test-image demo demo-stop test test-vf bench bench-check bench-bless bless-crds bless-manifests nat-comparison fuzz lint fmt clean
 # One cargo at a time: they would only wait for each other.
 .NOTPARALLEL:
 
@@ -84,6 +84,11 @@ bless-crds: ## Write deploy/crds anew, from the readers of the resources; look a
 bless-manifests: bless-crds ## Render what is under deploy/ anew, from the chart; look at the difference
 	@scripts/setup.sh test
 	UPDATE_GOLDEN=1 cargo test --locked --quiet -p tests --test manifests -- the_plain the_chart_has
+
+nat-comparison: ## The same packets through nftables NAT and through tmm; writes docs/comparison.md (as root, a minute or two)
+	@scripts/setup.sh test
+	cargo build --locked --quiet -p dataplane -p cli --bins
+	timeout 600 tests/nat-comparison/compare.py --bin $${CARGO_TARGET_DIR:-target}/debug
 
 fuzz: ## Fuzz every target for FUZZ_SECONDS each (60 if unset); stops at the first finding
 	@scripts/setup.sh build

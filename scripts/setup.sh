@@ -20,6 +20,8 @@ IMAGE_PACKAGES=(podman crun debootstrap libcap2-bin)
 TEST_PACKAGES=(dpdk dpdk-dev tshark nfdump iperf3 iputils-arping ethtool valgrind libusrsctp-examples nftables python3-scapy iputils-tracepath)
 # TCP: segments made up, servers of a few lines, and the kernel's own connection tracking.
 TEST_PACKAGES+=(hping3 nmap python3 conntrack iputils-tracepath)
+# Translation: a STUN server and a client that finds out how it is translated.
+TEST_PACKAGES+=(coturn iputils-ping)
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$@" >&2; exit 1; }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use config::{Config, Egress, NatFiltering, NatMapping, Snat as ConfigSnat};
 use lb::{
-    ANY_PROTO, DownAction, Filtering, Mapping, Method, Nat, Pool, Profile, Snat, TcpProfile, VirtualServer,
-    VlanSet,
+    ANY_PROTO, DownAction, Filtering, Mapping, Method, Nat, Pool, Profile, Snat, TcpProfile,
+    VirtualServer, VlanSet,
 };
 use net::{IpPrefix, IpProto, L4Port};
 
