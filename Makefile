@@ -6,7 +6,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help conntrack-oracle setup build image image-feeder test-image demo demo-stop test test-vf bench bench-check bench-bless bless-crds bless-manifests nat-comparison fuzz lint fmt clean
+.PHONY: help conntrack-oracle setup build image image-feeder test-image demo demo-stop test test-vf test-flood bench bench-check bench-bless bless-crds bless-manifests nat-comparison fuzz lint fmt clean
 # One cargo at a time: they would only wait for each other.
 .NOTPARALLEL:
 
@@ -62,6 +62,11 @@ conntrack-oracle: ## Compare the states of TCP connections with those of Linux n
 	cargo build --locked -p dataplane --bin tmm
 	python3 tests/oracle/conntrack_oracle.py --tmm $${CARGO_TARGET_DIR:-target}/debug/tmm \
 		--captures $(CAPTURES) --doc docs/conntrack-oracle.md
+
+test-flood: ## Floods of ten million sources, tables of ten million flows: two minutes, 2 GiB
+	@scripts/setup.sh test
+	TMM_FLOOD=10000000 cargo test --locked -p tests --test overload -- --nocapture --test-threads=1 flood_of
+	TMM_FLOWS=10000000 cargo test --locked -p conntrack --test scale -- --nocapture --test-threads=1
 
 bench: ## Measure everything in less than 10 minutes: target/bench/report.md (ONLY=a,b, QUICK=1)
 	@scripts/setup.sh test

@@ -115,6 +115,12 @@ Examples:
   tmmctl show drops --watch
   tmmctl show pools --json | jq '.[] | select(.state != \"up\")'";
 
+const FLUSH_EXAMPLES: &str = "\
+Examples:
+  tmmctl flush --member 198.51.100.11
+  tmmctl flush --client 192.0.2.0/24 --protocol udp --port 53
+  tmmctl flush --all --json";
+
 const HEALTH_EXAMPLES: &str = "\
 The exit code is 0 if the answer is yes, 1 if it is no or there is none, 2 if the command line is wrong.
 
@@ -155,6 +161,12 @@ pub enum Command {
     /// Look inside: ports, virtual servers, pools, connections, drops…
     #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArgs),
+    /// End connections: those that match, or all
+    ///
+    /// Both ends notice when they send next: TCP is reset, and whatever may open a connection opens a new
+    /// one. Options that are given together must all match.
+    #[command(after_help = FLUSH_EXAMPLES)]
+    Flush(FlushArgs),
     /// Whether tmm is alive and this replica forwards: for probes and for people
     #[command(after_help = HEALTH_EXAMPLES)]
     Health(HealthArgs),
@@ -451,6 +463,66 @@ pub struct ShowArgs {
         value_parser = units::parse_some_time
     )]
     pub watch: Option<Duration>,
+}
+
+/// `tmmctl flush`
+#[derive(Debug, Args)]
+pub struct FlushArgs {
+    /// Which connections.
+    #[command(flatten)]
+    pub filter: FlushFilter,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which connections to end.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct FlushFilter {
+    /// All of them
+    #[arg(
+        short,
+        long,
+        conflicts_with_all = ["client", "member", "virtual_server", "state", "protocol", "port", "destination"]
+    )]
+    pub all: bool,
+    /// Those of this client, or of clients in this subnet
+    #[arg(long, value_name = "ADDRESS[/LENGTH]")]
+    pub client: Option<String>,
+    /// Those to this pool member, or to members in this subnet
+    #[arg(long, value_name = "ADDRESS[/LENGTH]")]
+    pub member: Option<String>,
+    /// Those of this virtual server
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub virtual_server: Option<String>,
+    /// Those in this state
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Those of this protocol: tcp, udp, sctp, icmp or icmpv6
+    #[arg(long)]
+    pub protocol: Option<String>,
+    /// Those to this port of the virtual server
+    #[arg(long)]
+    pub port: Option<String>,
+    /// Those to this destination, or to one in this subnet
+    #[arg(long, value_name = "ADDRESS[/LENGTH]")]
+    pub destination: Option<String>,
+}
+
+impl FlushFilter {
+    /// The filters by the names that tmm has for them.
+    pub fn named(&self) -> [(&'static str, &Option<String>); 7] {
+        [
+            ("client", &self.client),
+            ("member", &self.member),
+            ("virtualServer", &self.virtual_server),
+            ("state", &self.state),
+            ("protocol", &self.protocol),
+            ("port", &self.port),
+            ("destination", &self.destination),
+        ]
+    }
 }
 
 /// Any text, of which some are suggested by help and completion: what there really is, tmm knows.

@@ -250,7 +250,11 @@ fn events(bytes: &[u8]) -> Result<(Vec<Request>, bool), String> {
         Request::Modified { .. } => |object| Request::Modified { object },
         Request::Deleted { .. } => |object| Request::Deleted { object },
         Request::Bookmark { .. } | Request::Error { .. } => return Ok((vec![request], false)),
-        Request::Hello { .. } | Request::Validate { .. } | Request::Get(_) | Request::Show(_) => {
+        Request::Hello { .. }
+        | Request::Validate { .. }
+        | Request::Get(_)
+        | Request::Show(_)
+        | Request::Flush(_) => {
             return Err(format!("{} is not a watch event", request.name()));
         }
     };

@@ -21,6 +21,7 @@ mod crds;
 mod delete;
 mod error;
 mod feed;
+mod flush;
 mod get;
 mod health;
 mod kinds;
@@ -89,6 +90,7 @@ where
         Command::Health(args) => health::run(&cli.global, &args, &mut ui),
         Command::Sync(args) => sync::run(&cli.global, &args, &mut ui),
         Command::Crds(args) => crds::run(&args, &mut ui),
+        Command::Flush(args) => flush::run(&cli.global, &args, &mut ui),
         Command::Show(args) => show::run(&cli.global, &args, &mut ui),
         Command::Completions { shell } => {
             let mut script = Vec::new();

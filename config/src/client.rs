@@ -63,6 +63,8 @@ pub enum Request {
     Get(Get),
     /// Asks for one of the dataplane's tables.
     Show(Show),
+    /// Ends connections.
+    Flush(Flush),
 }
 
 /// Which objects to list; what is absent selects everything.
@@ -98,6 +100,13 @@ pub struct Show {
     pub limit: Option<usize>,
 }
 
+/// Which connections to end. The answer is a [`Response::End`] with their number.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Flush {
+    /// What they must match, as in a [`Show`] of connections; empty for all of them.
+    pub filter: Map<String, Value>,
+}
+
 impl Request {
     /// The word in `type`.
     pub const fn name(&self) -> &'static str {
@@ -111,6 +120,7 @@ impl Request {
             Self::Validate { .. } => "VALIDATE",
             Self::Get(_) => "GET",
             Self::Show(_) => "SHOW",
+            Self::Flush(_) => "FLUSH",
         }
     }
 
@@ -173,12 +183,19 @@ impl Request {
                     .unwrap_or_default(),
                 limit: limit(i64::MAX),
             }),
+            // Without a filter it would end everything: that is to be said, by an empty one.
+            "FLUSH" => Self::Flush(Flush {
+                filter: f.require("filter", |node| {
+                    node.object()?;
+                    node.value().as_object().cloned()
+                })?,
+            }),
             other => {
                 f.error_at(
                     "type",
                     format!(
                         "{} is not one of ADDED, MODIFIED, DELETED, BOOKMARK, ERROR, HELLO, \
-                         VALIDATE, GET, SHOW",
+                         VALIDATE, GET, SHOW, FLUSH",
                         quote(other)
                     ),
                 );
@@ -195,7 +212,7 @@ impl Request {
             | Self::Bookmark { object }
             | Self::Error { object }
             | Self::Validate { object } => Some(object),
-            Self::Hello { .. } | Self::Get(_) | Self::Show(_) => None,
+            Self::Hello { .. } | Self::Get(_) | Self::Show(_) | Self::Flush(_) => None,
         }
     }
 }

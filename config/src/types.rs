@@ -423,6 +423,15 @@ pub struct Profile {
     pub idle_timeout: Duration,
     /// What happens to flows of a member that went down.
     pub service_down_action: ServiceDownAction,
+    /// The most connections at a time; 0 is any number.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub connection_limit: u32,
+    /// The most connections of one client at a time; 0 is any number.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub client_connection_limit: u32,
+    /// New TCP connections per second beyond which clients must prove their address; 0 is never.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub syn_protection_threshold: u32,
     /// What concerns TCP alone; `None` of a virtual server of another protocol.
     #[serde(flatten)]
     pub tcp: Option<TcpProfile>,
@@ -448,6 +457,11 @@ pub struct TcpProfile {
     pub reset_on_timeout: bool,
     /// Whether connections are taken on in their middle.
     pub loose_initialization: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde has it")]
+const fn is_zero(limit: &u32) -> bool {
+    *limit == 0
 }
 
 /// Where a virtual server listens.

@@ -31,7 +31,7 @@ fn answers(bytes: &[u8]) -> Vec<Answer> {
             Response::Answer(answer) => answer,
             other => panic!("{other:?}"),
         },
-        Output::Show(show) => panic!("{show:?}"),
+        other @ (Output::Show(_) | Output::Flush(_)) => panic!("{other:?}"),
     };
     out.into_iter().map(answer).collect()
 }

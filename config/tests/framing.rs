@@ -82,7 +82,7 @@ fn bad_input_is_answered_and_reading_goes_on_at_the_next_line() {
         (
             b"{\"type\":\"REPLACED\",\"object\":{}}\n",
             &[
-                "type: line 1: \"REPLACED\" is not one of ADDED, MODIFIED, DELETED, BOOKMARK, ERROR, HELLO, VALIDATE, GET, SHOW",
+                "type: line 1: \"REPLACED\" is not one of ADDED, MODIFIED, DELETED, BOOKMARK, ERROR, HELLO, VALIDATE, GET, SHOW, FLUSH",
             ],
         ),
         (

@@ -27,7 +27,7 @@ fn each_event_is_answered_with_one_line() {
         .iter()
         .map(|output| match output {
             Output::Line(line) => line.clone(),
-            Output::Show(_) => String::new(),
+            Output::Show(_) | Output::Flush(_) => String::new(),
         })
         .collect();
     insta::assert_snapshot!(lines.concat());

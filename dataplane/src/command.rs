@@ -1,13 +1,12 @@
 //! What the control thread asks of a worker. Commands travel through a bounded ring; a worker takes
 //! a few per turn and never waits for the one who asked.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use conntrack::{Cursor, Direction, Table};
+use conntrack::{Cursor, Direction, FlowId, Table};
 use crossbeam::channel::{Sender, TrySendError};
-use net::{FlowKey, IpProto, L4Port, PortId, Timestamp, VlanIndex};
+use net::{FlowKey, IpPrefix, IpProto, L4Port, PortId, Timestamp, VlanIndex};
 
 use crate::pipeline::FlowData;
 use crate::tables::Tables;
@@ -27,6 +26,8 @@ pub enum Command {
     },
     /// Tell the flows of the table, in pieces.
     Dump(FlowDump),
+    /// End the flows that a filter selects.
+    Flush(FlowFlush),
     /// Tell how many flows are not closed.
     CountOpen(Sender<u64>),
     /// Let go of this port's device: it is to be stopped.
@@ -40,12 +41,12 @@ pub enum Command {
 pub struct FlowFilter {
     /// Name of the virtual server.
     pub virtual_server: Option<String>,
-    /// The client's address.
-    pub client: Option<IpAddr>,
-    /// The pool member's address.
-    pub member: Option<IpAddr>,
-    /// The destination the client used.
-    pub destination: Option<IpAddr>,
+    /// The client's address, or a prefix of it.
+    pub client: Option<IpPrefix>,
+    /// The pool member's address, or a prefix of it.
+    pub member: Option<IpPrefix>,
+    /// The destination the client used, or a prefix of it.
+    pub destination: Option<IpPrefix>,
     /// The port of that destination.
     pub port: Option<L4Port>,
     /// The protocol.
@@ -160,8 +161,8 @@ impl FlowDump {
         };
         let (piece, next) = flows.iter_from(cursor, budget);
         let rows: Vec<FlowRow> = piece
+            .filter(|(_, flow)| self.filter.selects(flow, tables))
             .map(|(_, flow)| self.row(flow, tables))
-            .filter(|row| self.filter.selects(row))
             .collect();
         if !rows.is_empty() {
             match self.rows.try_send(DumpPiece::Rows(rows)) {
@@ -190,10 +191,7 @@ impl FlowDump {
             worker: self.worker,
             original: flow.original(),
             reply: flow.reply(),
-            virtual_server: tables
-                .virtual_servers
-                .get(data.virtual_server)
-                .map_or_else(|| "(gone)".to_owned(), |vs| vs.name.clone()),
+            virtual_server: name_of(flow, tables).to_owned(),
             state: flow.state().name(),
             age: self.now.since(flow.created()),
             idle: self.now.since(flow.last_seen()),
@@ -207,25 +205,76 @@ impl FlowDump {
     }
 }
 
+/// The name of a flow's virtual server.
+fn name_of<'t>(flow: conntrack::FlowRef<'_, FlowData>, tables: &'t Tables) -> &'t str {
+    let server = tables.virtual_servers.get(flow.data().virtual_server);
+    server.map_or("(gone)", |server| server.name.as_str())
+}
+
+/// Flows looked at per turn and flush, each of which may be ended: some microseconds of work.
+const FLUSH_BUDGET: usize = 64;
+
+/// A request to end flows, under way on one worker. Flows that are opened meanwhile may be met or not.
+#[derive(Debug)]
+pub struct FlowFlush {
+    filter: FlowFilter,
+    /// Where to go on; `None` at the end.
+    cursor: Option<Cursor>,
+    ended: u64,
+    /// Who wants to know how many were ended.
+    asker: Sender<u64>,
+}
+
+impl FlowFlush {
+    /// Ends what `filter` selects, and says to `asker` how many flows these were.
+    pub fn new(filter: FlowFilter, asker: Sender<u64>) -> Self {
+        Self {
+            filter,
+            cursor: Some(Cursor::default()),
+            ended: 0,
+            asker,
+        }
+    }
+
+    /// Which of the next flows are to be ended. Once there are no further ones the asker is told, and the
+    /// flush is over: `None`.
+    pub fn next(
+        &mut self,
+        flows: &Table<FlowData>,
+        tables: &Tables,
+    ) -> Option<ArrayVec<FlowId, FLUSH_BUDGET>> {
+        let Some(cursor) = self.cursor else {
+            // One answer for each worker fits; nobody may be listening any more.
+            let _ = self.asker.try_send(self.ended);
+            return None;
+        };
+        let (piece, next) = flows.iter_from(cursor, FLUSH_BUDGET);
+        let selected = piece.filter(|(_, flow)| self.filter.selects(flow, tables));
+        let selected: ArrayVec<FlowId, FLUSH_BUDGET> = selected.map(|(id, _)| id).collect();
+        self.cursor = next;
+        self.ended += selected.len() as u64;
+        Some(selected)
+    }
+}
+
 impl FlowFilter {
-    fn selects(&self, row: &FlowRow) -> bool {
-        let (original, reply) = (&row.original, &row.reply);
+    fn selects(&self, flow: &conntrack::FlowRef<'_, FlowData>, tables: &Tables) -> bool {
+        let (original, reply) = (flow.original(), flow.reply());
+        let is_in = |prefix: Option<IpPrefix>, addr: &net::Addr| {
+            prefix.is_none_or(|prefix| prefix.contains(addr.ip()))
+        };
         self.virtual_server.as_ref().is_none_or(|name| {
-            row.virtual_server == *name
-                || row
-                    .virtual_server
-                    .rsplit_once(' ')
-                    .is_some_and(|(object, _)| object == name)
-        }) && self.client.is_none_or(|addr| original.src.ip() == addr)
-            && self.member.is_none_or(|addr| reply.src.ip() == addr)
-            && self
-                .destination
-                .is_none_or(|addr| original.dst.ip() == addr)
+            let known = name_of(*flow, tables);
+            let object = known.rsplit_once(' ').map(|(object, _)| object);
+            known == name || object == Some(name)
+        }) && is_in(self.client, &original.src)
+            && is_in(self.member, &reply.src)
+            && is_in(self.destination, &original.dst)
             && self.port.is_none_or(|port| original.dport() == port)
             && self.protocol.is_none_or(|proto| original.proto == proto)
             && self
                 .state
                 .as_ref()
-                .is_none_or(|state| state.eq_ignore_ascii_case(row.state))
+                .is_none_or(|state| state.eq_ignore_ascii_case(flow.state().name()))
     }
 }

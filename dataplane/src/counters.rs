@@ -119,6 +119,8 @@ pub struct WorkerCounters {
     pub flows_evicted_total: Counter,
     /// Clients' ports that are mapped now, independently of flows.
     pub nat_mappings: Counter,
+    /// Clients that proved that their addresses are theirs.
+    pub syn_proofs_total: Counter,
     /// Events that did not fit into the ring to the control thread; each is repeated by later frames.
     pub events_lost_total: Counter,
     /// Turns of the loop.
@@ -153,6 +155,7 @@ impl WorkerCounters {
             flows_ended_total: Counter::default(),
             flows_evicted_total: Counter::default(),
             nat_mappings: Counter::default(),
+            syn_proofs_total: Counter::default(),
             events_lost_total: Counter::default(),
             turns_total: Counter::default(),
             idle_turns_total: Counter::default(),
@@ -180,6 +183,10 @@ pub struct ServiceCounters {
     pub connections: Counter,
     /// Connections ever.
     pub connections_total: Counter,
+    /// Connections refused by a limit.
+    pub refused_total: Counter,
+    /// Clients asked to prove their address.
+    pub challenges_total: Counter,
     /// Towards the server.
     pub original: Traffic,
     /// Towards the client.
@@ -254,6 +261,23 @@ impl ServiceStats {
     #[inline]
     pub fn worker(&self, worker: usize) -> Option<&ServiceCounters> {
         self.0.get(worker).map(|cell| &**cell)
+    }
+
+    /// Connections now, of all workers.
+    pub fn connections(&self) -> u64 {
+        let cells = self.0.iter().map(|cell| cell.connections.get());
+        cells.fold(0, u64::wrapping_add)
+    }
+
+    /// Connections refused by limits and clients asked to prove their address, of all workers.
+    pub fn held_off(&self) -> (u64, u64) {
+        let cells = self.0.iter();
+        cells.fold((0, 0), |(refused, challenges), cell| {
+            (
+                refused + cell.refused_total.get(),
+                challenges + cell.challenges_total.get(),
+            )
+        })
     }
 
     /// The sum over all workers.

@@ -24,6 +24,7 @@ pub mod command;
 pub mod compile;
 pub mod control;
 pub mod counters;
+pub mod defences;
 #[cfg(feature = "dpdk")]
 pub mod discover;
 #[cfg(feature = "dpdk")]

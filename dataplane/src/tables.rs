@@ -6,11 +6,13 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use lb::VirtualServerId;
 use net::header::ethertype;
 use net::{Addr, Encap, EthernetHeader, MacAddr, PortId, VlanIndex};
 use vlan::Vlan;
 
 use crate::counters::{ServiceStats, SnatStats};
+use crate::defences::Defences;
 use crate::egress::{Egress, Links, Own, Segments, Stations};
 use crate::routes::Routes;
 use crate::steer::Spread;
@@ -45,6 +47,10 @@ pub struct Tables {
     pub links: Links,
     /// Where stations were heard; the same in every generation.
     pub stations: Stations,
+    /// What holds off too many connections; the same in every generation.
+    pub defences: Arc<Defences>,
+    /// Which virtual servers want it.
+    pub limits: Limits,
     /// How the ports of each VLAN belong together, by [`VlanIndex`].
     pub egress: Vec<Option<Egress>>,
     /// What frames leaving by each VLAN have in common, by [`VlanIndex`].
@@ -100,6 +106,36 @@ impl SnatTables {
             lb::Snat::Automap => Some(&self.automap),
             lb::Snat::Pool(index) => self.pools.get(usize::from(index.0)).map(|(_, stats)| stats),
         }
+    }
+}
+
+/// The virtual servers that hold off too many connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Those that limit the connections of a client.
+    pub clients: Vec<VirtualServerId>,
+    /// Those that ask clients to prove their address.
+    pub syn: Vec<VirtualServerId>,
+}
+
+impl Limits {
+    /// Those of `servers`; what they need is there from now on.
+    pub fn of(servers: &lb::VirtualServers, defences: &Defences) -> Self {
+        let those = |wants: fn(&lb::Profile) -> bool| -> Vec<VirtualServerId> {
+            let servers = servers.iter().filter(|server| wants(&server.profile));
+            servers.map(|server| server.id).collect()
+        };
+        let limits = Self {
+            clients: those(|profile| profile.client_limit > 0),
+            syn: those(|profile| profile.syn_threshold > 0),
+        };
+        if !limits.clients.is_empty() {
+            defences.count_clients();
+        }
+        if !limits.syn.is_empty() {
+            defences.ask_for_proofs();
+        }
+        limits
     }
 }
 

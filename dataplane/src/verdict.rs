@@ -69,6 +69,7 @@ counted! {
         NoVirtualServer "no_virtual_server" "no virtual server listens on this destination",
         PortLockdown "port_lockdown" "self IP does not allow this service",
         NoListener "no_listener" "allowed on the self IP, but nothing listens there",
+        BadSynProof "bad_syn_proof" "TCP reset that answers no question asked under SYN protection",
         ResetWithoutFlow "reset_without_flow" "TCP reset for no flow",
         TcpInvalid "tcp_invalid" "TCP segment that does not fit its flow's state",
         TcpOutOfWindow "tcp_out_of_window" "TCP segment beyond the window of its receiver, or which acknowledges what was not sent",
@@ -82,6 +83,8 @@ counted! {
         SnatUnsolicited "snat_unsolicited" "to an address of a SNAT pool, but nothing was sent from there",
         NatMappings "nat_mappings" "the client, or the worker, has as many mappings of ports as it may",
         TupleInUse "tuple_in_use" "the reply of this flow could not be told from another flow's",
+        ConnectionLimit "connection_limit" "the virtual server has as many connections as it may have",
+        ClientLimit "client_limit" "the client has as many connections to this virtual server as it may have",
         TableFull "table_full" "the flow table is full of established flows",
         Draining "draining" "tmm is about to stop and takes no new flows",
         FlowGone "flow_gone" "the flow's virtual server or member is gone",
@@ -135,6 +138,9 @@ counted! {
         AbortNoAssociation "abort_no_association" "SCTP abort (or shutdown complete) to a packet that opens no association and has none",
         AbortNoListener "abort_no_listener" "SCTP abort: allowed on the self IP, but nothing listens there",
         AbortFlowGone "abort_flow_gone" "SCTP abort: the association's virtual server or member is gone",
+        ResetConnectionLimit "reset_connection_limit" "TCP reset: the virtual server has as many connections as it may have",
+        ResetClientLimit "reset_client_limit" "TCP reset: the client has as many connections to this virtual server as it may have",
+        SynChallenge "syn_challenge" "SYN answered with a question that only a client at its own address can answer",
     }
 }
 

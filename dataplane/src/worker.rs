@@ -11,7 +11,7 @@ use vlan::neighbor::Neighbors;
 
 mod fragments;
 
-use crate::command::{Command, DumpStep, FlowDump};
+use crate::command::{Command, DumpStep, FlowDump, FlowFlush};
 use crate::counters::WorkerCounters;
 use crate::egress::Own;
 use crate::handoff::{Crew, Handed};
@@ -68,6 +68,7 @@ pub struct Worker<P: Port> {
     pipeline: Pipeline,
     shared: Shared,
     dumps: ArrayVec<FlowDump, 4>,
+    flushes: ArrayVec<FlowFlush, 4>,
     /// `None` for a worker that is alone.
     crew: Option<Crew<P::Frame>>,
 }
@@ -99,6 +100,7 @@ impl<P: Port> Worker<P> {
             pipeline,
             shared,
             dumps: ArrayVec::new(),
+            flushes: ArrayVec::new(),
             crew: None,
         }
     }
@@ -467,6 +469,9 @@ impl<P: Port> Worker<P> {
         if !self.dumps.is_empty() {
             busy += self.dump(now);
         }
+        if !self.flushes.is_empty() {
+            busy += self.pipeline.flush(&mut self.flushes);
+        }
         busy
     }
 
@@ -531,6 +536,8 @@ impl<P: Port> Worker<P> {
                         full.element().refuse();
                     }
                 }
+                // One that there is no room for is dropped, and with it its asker's channel.
+                Command::Flush(flush) => drop(self.flushes.try_push(flush)),
                 Command::CountOpen(asker) => {
                     // One answer for each worker fits; nobody may be listening any more.
                     let _ = asker.try_send(self.pipeline.flows().open());

@@ -132,6 +132,12 @@ pub struct Profile {
     pub idle_timeout: Duration,
     /// What becomes of the flows of a member that went down.
     pub down_action: DownAction,
+    /// The most flows at a time; 0 is any number.
+    pub connection_limit: u32,
+    /// The most flows of one client at a time; 0 is any number.
+    pub client_limit: u32,
+    /// New connections per second beyond which clients must prove their address; 0 is never.
+    pub syn_threshold: u32,
     /// What concerns TCP alone.
     pub tcp: TcpProfile,
     /// Packets go on to their own destination, as routes say; the pool is empty.
@@ -177,6 +183,9 @@ impl Default for Profile {
         Self {
             idle_timeout: Duration::from_mins(5),
             down_action: DownAction::None,
+            connection_limit: 0,
+            client_limit: 0,
+            syn_threshold: 0,
             tcp: TcpProfile::default(),
             routed: false,
             nat: Nat::default(),

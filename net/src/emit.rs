@@ -260,6 +260,32 @@ pub fn untagged_header(dst: MacAddr, src: MacAddr, kind: u16) -> [u8; 14] {
     header
 }
 
+/// Turns a SYN into a SYN-ACK that acknowledges another number than its own, in place: the packet is cut to headers
+/// without options, the Ethernet header is left to the caller. Who gets it answers with a reset that has `ack` as
+/// its sequence number (RFC 9293 section 3.10.7.3), if `ack` does not acknowledge what it sent.
+pub fn challenge_in_place(
+    packet: &mut Packet<'_>,
+    layers: &Layers,
+    seq: u32,
+    ack: u32,
+) -> Result<(), NoRoom> {
+    let fields = TcpFields {
+        seq,
+        ack,
+        flags: tcp_flags::SYN | tcp_flags::ACK,
+        window: 0,
+    };
+    let answer = ip_tcp_header(&layers.key.inverted(), fields);
+    let bytes = answer.as_slice();
+    packet.set_len(layers.l3 + bytes.len())?;
+    packet
+        .data_mut()
+        .get_mut(layers.l3..)
+        .ok_or(NoRoom)?
+        .copy_from_slice(bytes);
+    Ok(())
+}
+
 /// An IP packet of at most 60 octets that lives on the stack: nothing is allocated for an answer.
 #[derive(Debug)]
 pub struct ShortPacket {

@@ -1,5 +1,5 @@
 //! How long the slowest bursts take, in quiet and while flows come and go and the configuration is
-//! swapped.
+//! swapped, and while millions of flows end that are due at the same moment.
 //!
 //! Each turn of 32 frames is timed by itself with the processor's counter. Where the thread was off
 //! the CPU meanwhile (the counter went on, its CPU time did not), the turn and the next 64 are left
@@ -27,6 +27,8 @@ use crate::stats::{float, rank, ratio};
 const CHURN: u64 = 100_000;
 /// How long a flow that nobody answers lives, seconds.
 const OPENING: u64 = 30;
+/// After so long all of these are due.
+const STORM: Duration = Duration::from_secs(2 * OPENING + 60);
 /// Time between two configurations.
 const SWAP: Duration = Duration::from_millis(100);
 /// Virtual servers of the configuration that is swapped.
@@ -85,6 +87,13 @@ fn one_size(sink: &mut Sink<'_>, ticks: Ticks, flows: u64) -> Result<(), String>
             scene.measure(sink, "churn", true)?;
             swapping.store(true, Ordering::Relaxed);
             scene.measure(sink, "churn+swap", true)?;
+            swapping.store(false, Ordering::Relaxed);
+            // What was opened and not answered, three million flows and more, is due at once.
+            let waiting = scene.bench.len();
+            scene.bench.pass(STORM);
+            scene.measure(sink, "storm", false)?;
+            let ended = waiting.saturating_sub(scene.bench.len());
+            sink.single("storm/ended", flows, "flows", float(ended as u64));
             let done = swaps.load(Ordering::Relaxed) - before;
             sink.single("swaps", flows, "configurations", float(done));
             Ok(())

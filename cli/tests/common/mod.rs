@@ -87,6 +87,11 @@ fn serve(inner: &Mutex<Inner>, mut stream: UnixStream) {
             let text = match output {
                 Output::Line(line) => line,
                 Output::Show(show) => show_table(&show),
+                Output::Flush(flush) => {
+                    // As many as the filter has letters: enough to see what came through.
+                    let count = flush.filter.values().map(|v| v.to_string().len()).sum();
+                    Response::End { count, more: None }.to_line()
+                }
             };
             let _ = stream.write_all(text.as_bytes());
         }

@@ -229,6 +229,13 @@ pub(super) fn read_common(f: &Fields<'_>, protocol: Protocol) -> Common {
     }
     f.refuse("persistence");
     let vlans = f.take("vlans", read_vlans);
+    let limit = |name| f.take(name, |node| node.integer(0..=u32::MAX)).unwrap_or(0);
+    let connection_limit = limit("connectionLimit");
+    let client_connection_limit = limit("clientConnectionLimit");
+    let syn_protection_threshold = match protocol {
+        Protocol::Tcp => limit("synProtectionThreshold"),
+        Protocol::Udp | Protocol::Sctp => 0,
+    };
     let service_down_action = f.take("serviceDownAction", |node| node.one_of(&DOWN_ACTIONS));
     let idle = idle.unwrap_or(match protocol {
         Protocol::Tcp => IDLE_TCP,
@@ -249,6 +256,9 @@ pub(super) fn read_common(f: &Fields<'_>, protocol: Protocol) -> Common {
         profile: Profile {
             idle_timeout: Duration::from_secs(idle.into()),
             service_down_action: service_down_action.unwrap_or_default(),
+            connection_limit,
+            client_connection_limit,
+            syn_protection_threshold,
             tcp,
         },
         monitors: Arc::default(),

@@ -131,6 +131,14 @@ const INGRESS: &[Note] = &[
         "After how many seconds of silence a flow is forgotten (default: TCP and SCTP 300, UDP 60).",
     ),
     (
+        "spec.connectionLimit",
+        "The most connections it has at a time; 0, the default, is any number. Further ones are reset (TCP) or dropped.",
+    ),
+    (
+        "spec.clientConnectionLimit",
+        "The most connections of one client address at a time; 0, the default, is any number. Further ones are reset (TCP) or dropped.",
+    ),
+    (
         "spec.loadBalancingMethod",
         "How a pool member is selected (default ROUND_ROBIN).",
     ),
@@ -390,6 +398,19 @@ const fn own(kind: Kind) -> &'static [Note] {
     }
 }
 
+/// What only virtual servers of TCP have.
+const SYN: &[Note] = &[(
+    "spec.synProtectionThreshold",
+    "New TCP connections per second beyond which clients must prove that their addresses are theirs; 0, the default, is never.",
+)];
+
+const fn of_tcp(kind: Kind) -> &'static [Note] {
+    match kind {
+        Kind::IngressTcp | Kind::IngressDiameter => SYN,
+        _ => &[],
+    }
+}
+
 /// What kinds have in common with an Ingress.
 fn common(kind: Kind) -> impl Iterator<Item = &'static Note> {
     let shared = matches!(kind, Kind::IngressNgap | Kind::IngressDiameter);
@@ -405,7 +426,11 @@ fn all(kind: Kind) -> impl Iterator<Item = &'static Note> {
         Kind::IngressTcp | Kind::IngressDiameter => TCP,
         _ => &[],
     };
-    own(kind).iter().chain(common(kind)).chain(tcp)
+    own(kind)
+        .iter()
+        .chain(common(kind))
+        .chain(tcp)
+        .chain(of_tcp(kind))
 }
 
 /// The sentence of a place.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::MAX_VALUE;
 use super::hub::Hub;
 use super::splitter::{Item, Splitter};
-use crate::client::{Answer, INITIAL_EVENTS_END, NO_SUCH_OBJECT, Request, Response, Show};
+use crate::client::{Answer, Flush, INITIAL_EVENTS_END, NO_SUCH_OBJECT, Request, Response, Show};
 use crate::error::FieldError;
 use crate::kind::{self, Kind};
 use crate::resource::{self, Identity};
@@ -20,6 +20,8 @@ pub enum Output {
     Line(String),
     /// Answer this from the dataplane's tables with [`Response::Row`]s and a [`Response::End`].
     Show(Show),
+    /// End these connections, and answer with a [`Response::End`].
+    Flush(Flush),
 }
 
 /// One connection: bytes in, [`Output`]s out.
@@ -130,6 +132,7 @@ impl Conversation {
                 Err(errors) => out.push(refusal(Some(event.to_owned()), None, errors)),
             },
             Request::Show(show) => out.push(Output::Show(show)),
+            Request::Flush(flush) => out.push(Output::Flush(flush)),
         }
     }
 

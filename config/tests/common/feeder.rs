@@ -59,7 +59,7 @@ impl Feeder {
                     );
                     serde_json::from_str(&line).unwrap()
                 }
-                Output::Show(show) => panic!("{show:?}"),
+                other @ (Output::Show(_) | Output::Flush(_)) => panic!("{other:?}"),
             })
             .collect()
     }

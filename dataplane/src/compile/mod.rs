@@ -19,10 +19,11 @@ use vlan::{AllowedService, Owned, Owner, SelfIp, Vlan};
 
 pub use names::Names;
 
+use crate::defences::Defences;
 use crate::egress::{Egress, Links, Stations};
 use crate::routes::{Route, Routes};
 use crate::steer::Spread;
-use crate::tables::{Exit, MemberWay, PortInfo, Tables};
+use crate::tables::{Exit, Limits, MemberWay, PortInfo, Tables};
 
 /// What `compile` has to know besides the configuration.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct Surroundings {
     pub links: Links,
     /// Where stations were heard.
     pub stations: Stations,
+    /// What holds off too many connections.
+    pub defences: Arc<Defences>,
     /// No new flows are taken.
     pub draining: bool,
     /// Addresses that another station has taken over: not answered for.
@@ -128,6 +131,7 @@ pub fn compile(
     }
     let snat = snat::compile(config, &owned, names);
     self_ips.extend(&snat.addresses);
+    let limits = Limits::of(&virtual_servers, &surroundings.defences);
     let spread = compile_spread(config, &vlans, &virtual_servers, names);
     let (virtual_server_stats, member_stats) = names.stats();
     let member_ways = compile_member_ways(&pools, &routes, &vlans);
@@ -138,6 +142,8 @@ pub fn compile(
         ports: Arc::clone(&surroundings.ports),
         links: surroundings.links.clone(),
         stations: surroundings.stations.clone(),
+        defences: Arc::clone(&surroundings.defences),
+        limits,
         egress,
         exits,
         vlans,

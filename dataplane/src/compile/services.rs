@@ -117,6 +117,9 @@ fn profile(wanted: &config::Profile) -> Profile {
             ServiceDownAction::Drop => DownAction::Drop,
             ServiceDownAction::Reselect => DownAction::Reselect,
         },
+        connection_limit: wanted.connection_limit,
+        client_limit: wanted.client_connection_limit,
+        syn_threshold: wanted.syn_protection_threshold,
         tcp: wanted
             .tcp
             .as_ref()

@@ -25,6 +25,7 @@ use vlan::segment::Segments;
 use crate::command::Command;
 use crate::compile::{CompileError, Names, Surroundings, compile};
 use crate::counters::WorkerCounters;
+use crate::defences::Defences;
 use crate::egress::{Links, Stations};
 use crate::ipfix::Report;
 use crate::journal::Journal;
@@ -141,6 +142,7 @@ impl Control {
             default_mtu: config.default_mtu,
             links: Links::new(config.ports.len()),
             stations: Stations::default(),
+            defences: Arc::new(Defences::new(config.resolver.seed)),
             draining: false,
             ceded: BTreeSet::new(),
         };

@@ -17,6 +17,7 @@
 //! | `sctp` | what is said to packets of no association |
 //! | `mss` | how large segments may be, where a VLAN says so |
 //! | `farewell` | resets to both ends of a flow that was silent for too long |
+//! | `limits`, `syn_guard` | whether one more flow is one too many, and whether its client is who it says |
 //! | `options` | whether IPv4 options are fit to be passed on |
 //! | `related` | ICMP errors of others about packets of a flow |
 //! | `errors` | whether a sender is told by ICMP why its packet was not passed on |
@@ -27,6 +28,7 @@ mod forward;
 mod fragments;
 mod lease;
 mod leg;
+mod limits;
 mod local;
 mod mapped;
 mod mss;
@@ -35,6 +37,7 @@ mod options;
 mod plain;
 mod related;
 mod sctp;
+mod syn_guard;
 
 use std::sync::Arc;
 
@@ -55,6 +58,7 @@ use plain::Look;
 pub use farewell::Farewell;
 pub use leg::{FlowData, Leg, NextHop};
 
+use crate::command::FlowFlush;
 use crate::counters::{ServiceCounters, WorkerCounters};
 use crate::egress::Own;
 use crate::journal::{Kind, Scribe};
@@ -124,6 +128,8 @@ struct State {
     /// Writes down what happens to flows, if somebody wants to know.
     scribe: Option<Box<Scribe>>,
     farewells: Farewells,
+    counted: limits::Counted,
+    syn_guard: syn_guard::SynGuard,
 }
 
 /// A frame on its way through the pipeline.
@@ -177,9 +183,20 @@ impl Pipeline {
                 idents: fragments::Idents::alone(config.seed),
                 scribe: None,
                 farewells: Farewells::new(),
+                counted: limits::Counted::default(),
+                syn_guard: syn_guard::SynGuard::default(),
             },
             straight_way: config.straight_way,
         }
+        .hold_off()
+    }
+
+    /// Takes note of what holds off too many connections.
+    fn hold_off(mut self) -> Self {
+        self.tables.defences.join(self.state.flows.capacity());
+        self.state.counted.refresh(&self.tables);
+        self.state.syn_guard.refresh(&self.tables);
+        self
     }
 
     /// Makes it one of several that share the flows out as `steering` says.
@@ -233,6 +250,8 @@ impl Pipeline {
         if publisher.refresh(&mut self.tables) {
             self.state.selector.refresh(&self.tables.pools);
             forget_legs(&mut self.state.legs, &self.tables);
+            self.state.counted.refresh(&self.tables);
+            self.state.syn_guard.refresh(&self.tables);
             self.state
                 .counters
                 .generation
@@ -281,6 +300,20 @@ impl Pipeline {
         }
     }
 
+    /// Ends some flows of each flush, and takes those off that are over. Returns how many are not.
+    pub fn flush(&mut self, flushes: &mut ArrayVec<FlowFlush, 4>) -> usize {
+        let Self { tables, state, .. } = self;
+        flushes.retain(|flush| {
+            let selected = flush.next(&state.flows, tables);
+            for id in selected.iter().flatten() {
+                state.end_flow(tables, *id, EndReason::Removed);
+            }
+            selected.is_some()
+        });
+        state.counters.flows.set(state.flows.len() as u64);
+        flushes.len()
+    }
+
     /// Ends flows whose time has come, at most `budget` of them.
     pub fn expire(&mut self, now: Timestamp, budget: usize) -> usize {
         let Self { tables, state, .. } = self;
@@ -293,6 +326,7 @@ impl Pipeline {
             trains,
             scribe,
             farewells,
+            counted,
             ..
         } = state;
         if let Some(scribe) = scribe {
@@ -300,6 +334,9 @@ impl Pipeline {
             scribe.look(flows, now);
         }
         let ended = flows.expire(now, budget, &mut |flow, reason| {
+            if let Some(client) = counted.client_of(tables, &flow) {
+                tables.defences.leave(client);
+            }
             if let Some(scribe) = scribe {
                 scribe.note(&flow, Kind::Ended(reason));
             }
@@ -435,6 +472,10 @@ impl State {
             let (original, reply) = (flow.original(), flow.reply());
             mapped::release(&mut self.mappings, flow.data().member, &original, &reply);
             self.counters.nat_mappings.set(self.mappings.len() as u64);
+        }
+        let flow = self.flows.get(id);
+        if let Some(client) = flow.and_then(|flow| self.counted.client_of(tables, &flow)) {
+            tables.defences.leave(client);
         }
         if let Some(data) = self.flows.remove(id, reason) {
             account_end(

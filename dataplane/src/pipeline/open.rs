@@ -133,6 +133,9 @@ impl State {
         // sender starts anew instead of waiting, unless such connections are to be taken on.
         let picks_up = virtual_server.profile.tcp.loose_initialization && goes_on(layers);
         if layers.key.proto == IpProto::TCP && !opens_connection(layers) && !picks_up {
+            if let Some(verdict) = self.proof(tables, arrival, packet, layers, virtual_server) {
+                return verdict;
+            }
             return self.reset(tables, arrival, packet, layers, Answer::ResetNoFlow);
         }
         if layers.key.proto == IpProto::SCTP && !sctp::opens(packet, layers) {
@@ -141,18 +144,13 @@ impl State {
         if layers.ttl <= 1 {
             return self.out_of_hops(tables, arrival, packet, layers);
         }
-        match self.open(tables, arrival, packet, layers, virtual_server) {
-            Ok(verdict) => verdict,
-            Err(reason) => {
-                if let Some(scribe) = &mut self.scribe {
-                    scribe.refuse(&layers.key, virtual_server.id, reason);
-                }
-                Verdict::Drop(reason)
-            }
+        if let Some(verdict) = self.challenge(tables, arrival, packet, layers, virtual_server) {
+            return verdict;
         }
+        self.open_within_limits(tables, arrival, packet, layers, virtual_server)
     }
 
-    fn open(
+    pub(super) fn open(
         &mut self,
         tables: &Tables,
         arrival: &Arrival<'_>,

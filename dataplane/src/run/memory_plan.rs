@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::args::{Hugepages, RunArgs};
 use super::{RunError, cgroup, handoff_octets, ports};
+use crate::defences::Defences;
 use crate::discover::Choice;
 use crate::pipeline::{FlowData, mappings_octets};
 use crate::trains;
@@ -127,7 +128,7 @@ pub struct Plan {
     pub rings: u64,
     /// The flow tables, full of IPv4 flows.
     pub tables: u64,
-    /// What IPv6 flows add if all are.
+    /// What IPv6 flows add if all are, and each has addresses of its own; and what counting clients adds.
     pub tables_v6: u64,
     /// What workers hand frames to each other by.
     pub handoff: u64,
@@ -178,7 +179,8 @@ impl Plan {
             packets,
             rings: wanted.rings,
             tables,
-            tables_v6: self::tables(flows, wanted.workers, true) - tables,
+            tables_v6: self::tables(flows, wanted.workers, true) - tables
+                + Defences::octets(flows as usize) as u64,
             handoff: handoff_octets(wanted.workers),
             fragments: (trains::OCTETS as u64) * u64::from(wanted.workers),
             records: 0,

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
-use config::client::{Answer, Response, Show};
+use config::FieldError;
+use config::client::{Response, Show};
 use config::watch::{Output, Session};
 use mio::event::Event;
 use mio::net::UnixStream;
@@ -12,7 +13,7 @@ use mio::{Interest, Poll, Token};
 use net::Timestamp;
 use tracing::warn;
 
-use super::dump::Dump;
+use super::dump::{Dump, Flushing};
 use crate::control::Control;
 use crate::control::show::{Answered, Row};
 
@@ -43,6 +44,7 @@ pub(super) struct Client {
     /// Octets of lines in it that are no answers.
     told_later: usize,
     dump: Option<Dump>,
+    flush: Option<Flushing>,
     /// The client will send no more.
     half_closed: bool,
     /// All requests are answered, and what they fed is told after so many takings-up of changes.
@@ -66,6 +68,7 @@ impl Client {
             todo: VecDeque::new(),
             told_later: 0,
             dump: None,
+            flush: None,
             half_closed: false,
             told_after: None,
             readable: true,
@@ -97,15 +100,18 @@ impl Client {
     /// Whether there is something to do without a further event: not while answers wait to be read,
     /// because the end of that is an event.
     fn has_work(&self) -> bool {
-        let waits = self.dump.is_some() || !self.todo.is_empty() || self.taken < self.input.len();
+        let waits = self.dump.is_some()
+            || self.flush.is_some()
+            || !self.todo.is_empty()
+            || self.taken < self.input.len();
         (waits || self.readable && !self.half_closed) && self.output.len() < READ_PAUSE
     }
 
     /// How long it can wait for its next turn if no event comes before.
     pub(super) fn waits_at_most(&self) -> Duration {
-        match (self.has_work(), &self.dump) {
-            (true, Some(_)) => DUMP_LOOK,
-            (true, None) => Duration::ZERO,
+        match (self.has_work(), self.dump.is_some() || self.flush.is_some()) {
+            (true, true) => DUMP_LOOK,
+            (true, false) => Duration::ZERO,
             (false, _) => Duration::MAX,
         }
     }
@@ -148,6 +154,7 @@ impl Client {
             && self.taken == self.input.len()
             && self.todo.is_empty()
             && self.dump.is_none()
+            && self.flush.is_none()
     }
 
     fn read(&mut self, control: &mut Control) -> Result<(), Gone> {
@@ -181,9 +188,22 @@ impl Client {
                 }
                 self.dump = None;
             }
+            if let Some(flush) = &mut self.flush {
+                let Some(answer) = flush.advance() else {
+                    return;
+                };
+                self.output.extend(answer.to_line().as_bytes());
+                self.flush = None;
+            }
             match self.todo.pop_front() {
                 Some(Output::Line(line)) => self.output.extend(line.as_bytes()),
                 Some(Output::Show(show)) => self.show(control, &show, now),
+                Some(Output::Flush(flush)) => match control.flush(&flush.filter) {
+                    Ok(answers) => {
+                        self.flush = Some(Flushing::new(answers, control.workers().len()));
+                    }
+                    Err(errors) => self.refuse("FLUSH", errors),
+                },
                 None => {
                     self.told_later = 0;
                     if self.taken == self.input.len() {
@@ -223,16 +243,13 @@ impl Client {
                 let limit = show.limit.unwrap_or(DEFAULT_ROWS);
                 self.dump = Some(Dump::start(control, &filter, limit, now));
             }
-            Err(errors) => {
-                let answer = Answer {
-                    event: Some("SHOW".to_owned()),
-                    errors,
-                    ..Answer::default()
-                };
-                self.output
-                    .extend(Response::Answer(answer).to_line().as_bytes());
-            }
+            Err(errors) => self.refuse("SHOW", errors),
         }
+    }
+
+    fn refuse(&mut self, event: &str, errors: Vec<FieldError>) {
+        let refusal = Response::refused(event, errors);
+        self.output.extend(refusal.to_line().as_bytes());
     }
 
     pub(super) fn write(&mut self) -> Result<(), Gone> {

@@ -93,3 +93,48 @@ impl Dump {
         Response::refused("SHOW", vec![FieldError::whole(why)])
     }
 }
+
+/// Connections being ended: each worker says how many it has ended when it is through.
+pub(super) struct Flushing {
+    answers: Receiver<u64>,
+    /// Workers that are not through.
+    workers: usize,
+    ended: usize,
+}
+
+impl Flushing {
+    pub(super) const fn new(answers: Receiver<u64>, workers: usize) -> Self {
+        Self {
+            answers,
+            workers,
+            ended: 0,
+        }
+    }
+
+    /// The answer, once all are through.
+    pub(super) fn advance(&mut self) -> Option<Response> {
+        while self.workers > 0 {
+            match self.answers.try_recv() {
+                Ok(ended) => {
+                    self.workers -= 1;
+                    self.ended = self
+                        .ended
+                        .saturating_add(usize::try_from(ended).unwrap_or(0));
+                }
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => {
+                    let why = format!(
+                        "{} connections ended, but not those of {} workers, which have too much to do \
+                         or have stopped; try again",
+                        self.ended, self.workers
+                    );
+                    return Some(Response::refused("FLUSH", vec![FieldError::whole(why)]));
+                }
+            }
+        }
+        Some(Response::End {
+            count: self.ended,
+            more: None,
+        })
+    }
+}

@@ -60,14 +60,14 @@ pub(super) fn flow_filter(filter: &Row) -> Result<FlowFilter, Vec<FieldError>> {
             }
             "client" => parsed(
                 &text,
-                "an IP address",
+                "an IP address or subnet",
                 path,
                 &mut wanted.client,
                 &mut errors,
             ),
             "member" => parsed(
                 &text,
-                "an IP address",
+                "an IP address or subnet",
                 path,
                 &mut wanted.member,
                 &mut errors,
@@ -75,7 +75,7 @@ pub(super) fn flow_filter(filter: &Row) -> Result<FlowFilter, Vec<FieldError>> {
             "destination" => {
                 parsed(
                     &text,
-                    "an IP address",
+                    "an IP address or subnet",
                     path,
                     &mut wanted.destination,
                     &mut errors,
@@ -89,9 +89,12 @@ pub(super) fn flow_filter(filter: &Row) -> Result<FlowFilter, Vec<FieldError>> {
             "protocol" => match text.to_ascii_lowercase().as_str() {
                 "tcp" => wanted.protocol = Some(IpProto::TCP),
                 "udp" => wanted.protocol = Some(IpProto::UDP),
+                "sctp" => wanted.protocol = Some(IpProto::SCTP),
+                "icmp" => wanted.protocol = Some(IpProto::ICMP),
+                "icmpv6" => wanted.protocol = Some(IpProto::ICMPV6),
                 _ => errors.push(FieldError::new(
                     path,
-                    format!("\"{text}\" is neither tcp nor udp"),
+                    format!("\"{text}\" is none of tcp, udp, sctp, icmp, icmpv6"),
                 )),
             },
             _ => errors.push(FieldError::new(

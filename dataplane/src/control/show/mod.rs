@@ -4,6 +4,7 @@ mod filter;
 mod snat;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use config::FieldError;
 use config::client::Show;
@@ -12,8 +13,8 @@ use net::{L4Port, PortId, Timestamp, VlanIndex};
 use serde_json::{Map, Value, json};
 
 use super::Control;
-use crate::command::{FlowFilter, FlowRow};
-use crate::counters::{Counter, PortCounters, ServiceTotals, WorkerCounters};
+use crate::command::{Command, FlowFilter, FlowFlush, FlowRow};
+use crate::counters::{Counter, PortCounters, ServiceStats, ServiceTotals, WorkerCounters};
 use crate::egress::Segments;
 use crate::verdict::{Answer, DropReason, FlowStep};
 use filter::{filter_rows, flow_filter};
@@ -106,6 +107,24 @@ impl Control {
             }
         };
         Ok(Answered::Rows(filter_rows(rows, &show.filter)?))
+    }
+
+    /// Has every worker end the connections that a filter selects. Each says how many these were; a worker that
+    /// has too much to do lets go of its end of the channel.
+    ///
+    /// Errors: an unknown filter.
+    pub fn flush(
+        &self,
+        filter: &Row,
+    ) -> Result<crossbeam::channel::Receiver<u64>, Vec<FieldError>> {
+        let filter = flow_filter(filter)?;
+        let (asker, answers) = crossbeam::channel::bounded(self.workers.len());
+        for worker in &self.workers {
+            let flush = FlowFlush::new(filter.clone(), asker.clone());
+            // What there is no room for is dropped, and is missing from the answers.
+            drop(worker.commands.push(Command::Flush(flush)));
+        }
+        Ok(answers)
     }
 
     pub(super) fn vlan_name(&self, index: VlanIndex) -> String {
@@ -293,6 +312,7 @@ impl Control {
             row.extend(service_row(
                 stats.map(|stats| stats.totals()).unwrap_or_default(),
             ));
+            row.extend(limits_row(&server.profile, stats));
             rows.push(row);
         }
         rows
@@ -358,6 +378,12 @@ impl Control {
             "reason": "consumed",
             "packets": self.sum(|c| &c.consumed_packets),
             "meaning": "told us something and needed no answer",
+        });
+        rows.push(row! {
+            "kind": "consumed",
+            "reason": "syn_proof",
+            "packets": self.sum(|c| &c.syn_proofs_total),
+            "meaning": "of those: a client proved its address, under SYN protection",
         });
         rows
     }
@@ -606,9 +632,33 @@ const WORKER_COUNTERS: &[Named] = &[
     ("flows_opened_total", |c| &c.flows_opened_total),
     ("flows_ended_total", |c| &c.flows_ended_total),
     ("flows_evicted_total", |c| &c.flows_evicted_total),
+    ("syn_proofs_total", |c| &c.syn_proofs_total),
     ("events_lost_total", |c| &c.events_lost_total),
     ("icmp_limited_total", |c| &c.icmp_limited_total),
 ];
+
+/// The limits that a virtual server has, and what they have held off.
+fn limits_row(profile: &lb::Profile, stats: Option<&Arc<ServiceStats>>) -> Row {
+    let (refused, challenges) = stats.map(|stats| stats.held_off()).unwrap_or_default();
+    let mut row = Row::new();
+    let limits = [
+        ("connectionLimit", profile.connection_limit),
+        ("clientConnectionLimit", profile.client_limit),
+        ("synProtectionThreshold", profile.syn_threshold),
+    ];
+    for (name, limit) in limits {
+        if limit > 0 {
+            row.insert(name.to_owned(), json!(limit));
+        }
+    }
+    if profile.connection_limit > 0 || profile.client_limit > 0 || refused > 0 {
+        row.insert("refusedTotal".to_owned(), json!(refused));
+    }
+    if profile.syn_threshold > 0 || challenges > 0 {
+        row.insert("challengesTotal".to_owned(), json!(challenges));
+    }
+    row
+}
 
 fn service_row(totals: ServiceTotals) -> Row {
     let mut row = row! {
