@@ -435,6 +435,9 @@ pub struct Profile {
     /// What concerns TCP alone; `None` of a virtual server of another protocol.
     #[serde(flatten)]
     pub tcp: Option<TcpProfile>,
+    /// What concerns UDP alone; `None` of a virtual server of another protocol.
+    #[serde(flatten)]
+    pub udp: Option<UdpProfile>,
 }
 
 /// How the TCP connections of a virtual server are treated. Each time is at least one second.
@@ -462,6 +465,17 @@ pub struct TcpProfile {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde has it")]
 const fn is_zero(limit: &u32) -> bool {
     *limit == 0
+}
+
+/// How the datagrams of a virtual server are treated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UdpProfile {
+    /// After how much silence a flow is forgotten that was never replied to; at least one second.
+    #[serde(serialize_with = "seconds")]
+    pub unreplied_timeout: Duration,
+    /// Whether a member is chosen for each datagram by itself.
+    pub datagram_load_balancing: bool,
 }
 
 /// Where a virtual server listens.

@@ -296,7 +296,19 @@ fn manifests_of_the_demo_are_good_to_an_api_server() {
 #[test]
 fn each_rule_is_broken_by_an_object_and_says_so() {
     let api = Api::new();
-    let good = good();
+    let mut good = good();
+    let telecom = |kind: &str, spec: Value| {
+        json!({"apiVersion": "k8s.f5net.com/v1", "kind": kind, "metadata": {"name": "t"},
+            "service": {"name": "t", "port": 1}, "spec": spec})
+    };
+    let place =
+        json!({"destinationAddress": "203.0.113.1", "ipv6destinationAddress": "2001:db8::1"});
+    good.push(telecom("F5SPKIngressNGAP", place.clone()));
+    let diameter = json!({"externalTCP": place, "externalSCTP": place});
+    good.push(telecom("F5SPKIngressDiameter", diameter));
+    for object in &good {
+        assert_eq!(api.errors(object), Vec::<String>::new(), "{object}");
+    }
     let at = |kind: Kind, nth: usize| {
         let mut found = good.iter().filter(|object| object["kind"] == kind.name());
         found.nth(nth).unwrap().clone()
@@ -338,11 +350,34 @@ fn each_rule_is_broken_by_an_object_and_says_so() {
         o["spec"]["gateway"] = "fd00::1".into();
     });
     with(Kind::StaticRoute, 1, &|o| drop(o, "interface"));
-    for kind in [Kind::IngressTcp, Kind::IngressUdp] {
-        with(kind, 0, &|o| {
-            drop(o, "destinationAddress");
-            drop(o, "ipv6destinationAddress");
-        });
+    for kind in [
+        Kind::IngressTcp,
+        Kind::IngressUdp,
+        Kind::IngressNgap,
+        Kind::IngressDiameter,
+    ] {
+        // Where it listens is said one level deeper for Diameter, twice.
+        let places: &[fn(&mut Value) -> &mut Value] = if kind == Kind::IngressDiameter {
+            &[
+                |o| &mut o["spec"]["externalTCP"],
+                |o| &mut o["spec"]["externalSCTP"],
+            ]
+        } else {
+            &[|o| &mut o["spec"]]
+        };
+        for place in places {
+            with(kind, 0, &|o| {
+                let place = place(o).as_object_mut().unwrap();
+                place.remove("destinationAddress");
+                place.remove("ipv6destinationAddress");
+            });
+            with(kind, 0, &|o| {
+                place(o)["destinationAddress"] = "0.0.0.0".into();
+            });
+            with(kind, 0, &|o| {
+                place(o)["ipv6destinationAddress"] = "ff02::1".into();
+            });
+        }
         with(kind, 0, &|o| {
             o["spec"]["vlans"] = json!({"disableListedVlans": true});
         });
@@ -355,12 +390,6 @@ fn each_rule_is_broken_by_an_object_and_says_so() {
         });
         with(kind, 0, &|o| {
             o["spec"]["persistence"] = json!({"type": "SOURCE_ADDR"});
-        });
-        with(kind, 0, &|o| {
-            o["spec"]["destinationAddress"] = "0.0.0.0".into();
-        });
-        with(kind, 0, &|o| {
-            o["spec"]["ipv6destinationAddress"] = "ff02::1".into();
         });
         with(kind, 0, &|o| {
             o["service"]["port"] = "80".into();
@@ -383,6 +412,20 @@ fn each_rule_is_broken_by_an_object_and_says_so() {
         json!({"vlans": {"disableListedVlans": true}}),
     ] {
         with(Kind::Egress, 2, &|o| o["spec"] = fields.clone());
+    }
+    with(Kind::IngressDiameter, 0, &|o| {
+        drop(o, "externalTCP");
+        drop(o, "externalSCTP");
+    });
+    for name in [
+        "internalTCP",
+        "internalSCTP",
+        "externalSession",
+        "internalSession",
+    ] {
+        with(Kind::IngressDiameter, 0, &|o| {
+            o["spec"][name] = json!({"a": 1})
+        });
     }
     let mut said = BTreeSet::new();
     for object in &broken {

@@ -367,6 +367,7 @@ fn reasons_stay_bounded_and_a_conflict_is_never_lost_among_them() {
 }
 
 /// Only meaningful with optimisation; the bound is generous so that a busy machine passes.
+// case DPV-001: a thousand services, ten times
 #[test]
 fn ten_thousand_virtual_servers_resolve_quickly() {
     let mut all = Vec::new();

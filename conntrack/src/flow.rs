@@ -85,7 +85,7 @@ pub(crate) struct Cold {
     created: [u16; 3],
     /// Which of the table's timeouts are its.
     pub(crate) timeouts: u16,
-    /// See [`Connection::observe`].
+    /// See [`Connection::observe`]; of a flow in DATAGRAMS, what tells it from others with its tuple.
     pub(crate) renewed: u32,
 }
 
@@ -311,6 +311,11 @@ impl<D: Copy> Flow<D> {
         self.traffic[direction as usize].count(bytes);
     }
 
+    /// See [`Table::enter_beside`](crate::Table::enter_beside).
+    pub(crate) const fn set_beside(&mut self) {
+        self.state = State::Datagrams;
+    }
+
     /// Something in the second cache line, to be asked for ahead of time.
     #[inline]
     pub(crate) const fn second_line(&self) -> &Timestamp {
@@ -356,6 +361,7 @@ impl<D: Copy> Flow<D> {
                 association.store(&mut self.tcp);
                 step
             }
+            _ if self.state == State::Datagrams => Step::Live(self.state),
             _ => match direction {
                 Direction::Original => Step::Live(self.state),
                 Direction::Reply => Step::Live(State::Replied),

@@ -47,11 +47,13 @@ pub enum State {
     ShutdownAckSent,
     /// SCTP: both sides have finished; kept for packets that are late.
     ShutdownComplete,
+    /// Datagrams that are balanced one by one, see [`Table::enter_beside`](crate::Table::enter_beside).
+    Datagrams,
 }
 
 impl State {
     /// Every state, in the order of the discriminants.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::SynSent,
         Self::SynReceived,
         Self::Established,
@@ -68,6 +70,7 @@ impl State {
         Self::ShutdownReceived,
         Self::ShutdownAckSent,
         Self::ShutdownComplete,
+        Self::Datagrams,
     ];
 
     /// The name in dumps and counters.
@@ -89,6 +92,7 @@ impl State {
             Self::ShutdownReceived => "SHUTDOWN_RECD",
             Self::ShutdownAckSent => "SHUTDOWN_ACK_SENT",
             Self::ShutdownComplete => "SHUTDOWN_COMPLETE",
+            Self::Datagrams => "DATAGRAMS",
         }
     }
 
@@ -127,7 +131,8 @@ impl State {
             | Self::LastAck
             | Self::ShutdownSent
             | Self::ShutdownReceived
-            | Self::ShutdownAckSent => EndReason::Idle,
+            | Self::ShutdownAckSent
+            | Self::Datagrams => EndReason::Idle,
         }
     }
 }

@@ -155,6 +155,7 @@ impl Class {
             | State::TimeWait
             | State::Closed
             | State::Unreplied
+            | State::Datagrams
             | State::CookieWait
             | State::CookieEchoed
             | State::ShutdownComplete => Self::Transient,
@@ -442,6 +443,46 @@ impl<D: Copy> Table<D> {
         Ok(FlowId { slot, generation })
     }
 
+    /// As [`hashed`](Self::hashed), of a tuple that several flows share which `salt` tells apart.
+    pub fn hashed_beside(&self, tuple: Tuple, salt: u32) -> Hashed {
+        let hash = beside(self.hasher.tuple(&tuple), salt);
+        self.index.prefetch(hash);
+        Hashed { tuple, hash }
+    }
+
+    /// The flow that has been [entered](Self::enter_beside) with this original tuple.
+    pub fn lookup_beside(&self, original: &Hashed) -> Option<FlowId> {
+        let place = self.find(original.hash, &original.tuple)?;
+        let (slot, flow) = (place.slot(), &self.flows[place.slot() as usize]);
+        let found = place.direction() == Direction::Original && flow.state() == State::Datagrams;
+        found.then_some(FlowId {
+            slot,
+            generation: flow.generation,
+        })
+    }
+
+    /// As [`enter`](Self::enter), beside other flows with the same original tuple: packets from the client are
+    /// not found to belong to it, for the caller decides anew about each. Their replies are. `original`
+    /// comes of [`hashed_beside`](Self::hashed_beside), with the same `salt`. Such a flow stays in the
+    /// state DATAGRAMS, lasts as long as an idle one, and gives way in a full table.
+    pub fn enter_beside(
+        &mut self,
+        original: Hashed,
+        salt: u32,
+        reply: Hashed,
+        timeouts: &Timeouts,
+        data: D,
+        now: Timestamp,
+    ) -> Result<FlowId, InsertError> {
+        let id = self.enter(original, reply, timeouts, data, now)?;
+        let at = id.slot as usize;
+        let old = self.flows[at].state();
+        self.flows[at].set_beside();
+        self.cold[at].renewed = salt;
+        self.changed(id.slot, old, State::Datagrams, now);
+        Ok(id)
+    }
+
     /// The flow that `id` names, if it lives.
     #[inline]
     pub fn get(&self, id: FlowId) -> Option<FlowRef<'_, D>> {
@@ -565,6 +606,11 @@ impl<D: Copy> Table<D> {
             });
         (flows, (to < self.flows.len()).then_some(Cursor(end)))
     }
+}
+
+/// The hash of a tuple that several flows have.
+pub(super) const fn beside(hash: u64, salt: u32) -> u64 {
+    hash ^ (salt as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn clamp(capacity: usize) -> u32 {

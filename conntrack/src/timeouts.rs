@@ -123,7 +123,7 @@ impl Timeouts {
             | State::Unreplied
             | State::CookieWait
             | State::CookieEchoed => self.opening as u64,
-            State::Established | State::Replied => self.idle as u64,
+            State::Established | State::Replied | State::Datagrams => self.idle as u64,
             State::FinWait | State::CloseWait => self.half_closed as u64,
             State::LastAck
             | State::ShutdownSent

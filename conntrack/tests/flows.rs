@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::{key, new_flow, secs, table, translated};
+use common::{expire, key, new_flow, secs, table, translated};
 use conntrack::Direction::{Original, Reply};
 use conntrack::State::{Replied, Unreplied};
 use conntrack::{EndReason, NewFlow, Observed, Segment, State, Timeouts};
-use net::{FlowKey, IpProto, L4Port};
+use net::{FlowKey, IpProto, L4Port, Tuple};
 
 #[test]
 fn other_protocols_are_unreplied_until_a_reply_comes() {
@@ -65,6 +65,71 @@ fn a_protocol_without_ports_is_tracked_by_its_addresses() {
     }
     assert_eq!(table.len(), 3);
     assert_eq!(table.lookup(&of(47, 0x200)), None);
+}
+
+#[test]
+fn flows_beside_each_other_share_a_client_and_are_found_by_their_replies() {
+    let mut table = table(4);
+    let original = key(IpProto::UDP, 1);
+    let tuple = Tuple::from(&original);
+    let reply = |port| translated(&original, port);
+    let mut ids = Vec::new();
+    for salt in 0..3_u32 {
+        let beside = table.hashed_beside(tuple, salt);
+        assert_eq!(table.lookup_beside(&beside), None);
+        let back = table.hashed(Tuple::from(&reply(5000 + u16::try_from(salt).unwrap())));
+        let (now, lasts) = (secs(0), Timeouts::udp());
+        let id = table.enter_beside(beside, salt, back, &lasts, salt, now);
+        ids.push(id.unwrap());
+    }
+    assert_eq!(table.stats().in_state(State::Datagrams), 3);
+    // Whose a datagram of the client is, the caller decides.
+    assert_eq!(table.lookup(&original), None);
+    for (salt, id) in (0..).zip(&ids) {
+        assert_eq!(
+            table.lookup_beside(&table.hashed_beside(tuple, salt)),
+            Some(*id)
+        );
+        let port = 5000 + u16::try_from(salt).unwrap();
+        assert_eq!(table.lookup(&reply(port)), Some((*id, Reply)));
+        let flow = table.get(*id).unwrap();
+        assert_eq!(
+            (flow.original(), flow.translated(Reply)),
+            (original, original.inverted())
+        );
+        for direction in [Original, Reply, Original] {
+            let seen = table.observe(*id, direction, &Segment::datagram(10), secs(1));
+            assert_eq!(seen, Observed::Accept { new_state: None });
+        }
+        assert_eq!(table.get(*id).unwrap().state(), State::Datagrams);
+    }
+    // One ends: its tuple is free, the others stay. One flow that is none of them may be entered, too.
+    assert_eq!(table.remove(ids[1], EndReason::Removed), Some(1));
+    assert_eq!(table.lookup_beside(&table.hashed_beside(tuple, 1)), None);
+    assert!(!table.contains(&reply(5001)));
+    assert!(
+        table
+            .lookup_beside(&table.hashed_beside(tuple, 2))
+            .is_some()
+    );
+    let usual = NewFlow {
+        original,
+        reply: reply(5001),
+        timeouts: Timeouts::udp(),
+        data: 9,
+    };
+    let usual = table.insert(usual, secs(1)).unwrap();
+    assert_eq!(table.lookup(&original), Some((usual, Original)));
+    // They last as long as idle flows, and give way in a full table.
+    let lasts = Timeouts::udp().of(Replied).as_secs();
+    assert_eq!(
+        expire(&mut table, secs(lasts)),
+        [(9, EndReason::Unanswered)]
+    );
+    let mut ended = expire(&mut table, secs(lasts + 2));
+    ended.sort_unstable_by_key(|(data, _)| *data);
+    assert_eq!(ended, [(0, EndReason::Idle), (2, EndReason::Idle)]);
+    assert!(table.is_empty());
 }
 
 #[test]
@@ -132,6 +197,6 @@ fn names_are_the_ones_operators_know() {
         names.join(" "),
         "SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT LAST_ACK TIME_WAIT CLOSED \
          UNREPLIED REPLIED COOKIE_WAIT COOKIE_ECHOED SHUTDOWN_SENT SHUTDOWN_RECD \
-         SHUTDOWN_ACK_SENT SHUTDOWN_COMPLETE"
+         SHUTDOWN_ACK_SENT SHUTDOWN_COMPLETE DATAGRAMS"
     );
 }

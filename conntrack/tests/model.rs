@@ -101,7 +101,7 @@ fn seconds(state: State, timeout: u64) -> Duration {
     Duration::from_secs(match state {
         State::SynSent | State::SynReceived | State::Unreplied => timeout,
         State::CookieWait | State::CookieEchoed => timeout,
-        State::Established | State::Replied => 2 * timeout,
+        State::Established | State::Replied | State::Datagrams => 2 * timeout,
         State::LastAck => 3 * timeout,
         State::ShutdownSent | State::ShutdownReceived | State::ShutdownAckSent => 3 * timeout,
         State::FinWait | State::CloseWait => 4 * timeout,

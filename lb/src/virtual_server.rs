@@ -144,6 +144,8 @@ pub struct Profile {
     pub routed: bool,
     /// How source ports are translated.
     pub nat: Nat,
+    /// What concerns UDP alone.
+    pub udp: UdpProfile,
 }
 
 /// How the TCP connections of a virtual server are treated.
@@ -176,6 +178,15 @@ impl Default for TcpProfile {
     }
 }
 
+/// How the datagrams of a virtual server are treated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct UdpProfile {
+    /// How long a flow may be silent that was never replied to; `None`: as long as any.
+    pub unreplied_timeout: Option<Duration>,
+    /// Whether a member is chosen for each datagram by itself.
+    pub datagram_balancing: bool,
+}
+
 impl Default for Profile {
     /// What a TCP virtual server has where nothing else is asked for: 5 minutes of silence, and flows
     /// outlive their member.
@@ -189,6 +200,7 @@ impl Default for Profile {
             tcp: TcpProfile::default(),
             routed: false,
             nat: Nat::default(),
+            udp: UdpProfile::default(),
         }
     }
 }

@@ -75,6 +75,7 @@ fn only_members_that_are_up_are_chosen() {
     }
 }
 
+// case KAT-003: an empty pool gives nobody
 #[test]
 fn a_pool_without_a_member_that_is_up_gives_none() {
     let mut registry = Registry::new();
@@ -173,6 +174,7 @@ fn connections_are_counted_over_generations_and_without_their_pool() {
     assert_eq!(selector.connections(id), 0);
 }
 
+// case HAP-001: least connections
 #[test]
 fn least_connections_evens_out_what_ended_unevenly() {
     let mut registry = Registry::new();
@@ -248,6 +250,7 @@ fn maglev_gives_each_member_its_share_within_a_tenth() {
     }
 }
 
+// case GLB-001: only the clients that must move do
 #[test]
 fn maglev_moves_few_clients_of_the_members_that_stay() {
     for (count, bound) in [(3, 0.05), (10, 0.05), (50, 0.05), (200, 0.05)] {
@@ -291,6 +294,7 @@ fn maglev_moves_few_clients_of_the_members_that_stay() {
     }
 }
 
+// case KAT-003: nor on their order, and it is the same each time
 #[test]
 fn the_hash_does_not_depend_on_the_order_of_the_members() {
     let forth: Vec<_> = (0..20).map(|n| (n, MemberState::Up)).collect();

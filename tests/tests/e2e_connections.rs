@@ -86,6 +86,7 @@ fn a_thousand_parallel_connections_come_and_go_without_source_translation() -> R
     a_thousand("SRC_TRANS_NONE")
 }
 
+// case VPPN-007: many connections over all members, and everything that returns comes back to its client
 #[test]
 fn a_thousand_parallel_connections_come_and_go_with_automap() -> Result {
     a_thousand("SRC_TRANS_AUTOMAP")

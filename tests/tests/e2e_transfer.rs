@@ -39,6 +39,7 @@ fn a_hundred_mebibytes_arrive_intact_without_source_translation() -> Result {
     lab.finish()
 }
 
+// case LNX-014: through translation, every octet arrives as it was
 #[test]
 fn a_hundred_mebibytes_arrive_intact_with_automap() -> Result {
     let lab = Lab::with_everything(&Options::default(), "SRC_TRANS_AUTOMAP")?;

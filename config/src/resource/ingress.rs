@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::monitors;
 use crate::reader::{Fields, Node, quote};
 use crate::sketch::Text;
-use crate::types::{LbMethod, Monitor, Profile, Protocol, ServiceDownAction, Snat, TcpProfile};
+use crate::types::{
+    LbMethod, Monitor, Profile, Protocol, ServiceDownAction, Snat, TcpProfile, UdpProfile,
+};
 
 /// What an Ingress object says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,6 +245,7 @@ pub(super) fn read_common(f: &Fields<'_>, protocol: Protocol) -> Common {
         Protocol::Sctp => IDLE_SCTP,
     });
     let tcp = (protocol == Protocol::Tcp).then(|| read_tcp(f, idle));
+    let udp = (protocol == Protocol::Udp).then(|| read_udp(f, idle));
     Common(Ingress {
         protocol,
         service: String::new(),
@@ -260,6 +263,7 @@ pub(super) fn read_common(f: &Fields<'_>, protocol: Protocol) -> Common {
             client_connection_limit,
             syn_protection_threshold,
             tcp,
+            udp,
         },
         monitors: Arc::default(),
     })
@@ -281,6 +285,17 @@ fn read_tcp(f: &Fields<'_>, idle: u32) -> TcpProfile {
         loose_initialization: f
             .take("looseInitialization", Node::boolean)
             .unwrap_or(false),
+    }
+}
+
+/// What the UDP kind has besides. `idle`: seconds that a flow may be silent.
+fn read_udp(f: &Fields<'_>, idle: u32) -> UdpProfile {
+    let unreplied = f.take("unrepliedTimeout", |node| node.integer(1..=u16::MAX));
+    let unreplied = unreplied.map_or(idle, u32::from);
+    let each = f.take("datagramLoadBalancing", Node::boolean);
+    UdpProfile {
+        unreplied_timeout: Duration::from_secs(unreplied.into()),
+        datagram_load_balancing: each.unwrap_or(false),
     }
 }
 

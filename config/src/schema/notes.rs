@@ -385,11 +385,23 @@ const EGRESS: &[Note] = &[
     ),
 ];
 
+const UDP: &[Note] = &[
+    (
+        "spec.unrepliedTimeout",
+        "After how many seconds of silence a flow is forgotten that was never replied to (default: idleTimeout).",
+    ),
+    (
+        "spec.datagramLoadBalancing",
+        "A member is chosen for each datagram by itself (default false).",
+    ),
+];
+
 const fn own(kind: Kind) -> &'static [Note] {
     match kind {
         Kind::Vlan => VLAN,
         Kind::StaticRoute => STATIC_ROUTE,
-        Kind::IngressTcp | Kind::IngressUdp => INGRESS,
+        Kind::IngressTcp => INGRESS,
+        Kind::IngressUdp => UDP,
         Kind::IngressNgap => NGAP,
         Kind::IngressDiameter => DIAMETER,
         Kind::Snatpool => SNATPOOL,
@@ -413,7 +425,10 @@ const fn of_tcp(kind: Kind) -> &'static [Note] {
 
 /// What kinds have in common with an Ingress.
 fn common(kind: Kind) -> impl Iterator<Item = &'static Note> {
-    let shared = matches!(kind, Kind::IngressNgap | Kind::IngressDiameter);
+    let shared = matches!(
+        kind,
+        Kind::IngressUdp | Kind::IngressNgap | Kind::IngressDiameter
+    );
     let place = move |path: &str| {
         kind == Kind::IngressDiameter && path.to_ascii_lowercase().contains("destination")
     };

@@ -2,12 +2,13 @@
 
 use net::Timestamp;
 
-use super::{RESERVE, Table};
+use super::{RESERVE, Table, beside};
 use crate::deadlines::{Class, Deadlines};
 use crate::event::EndReason;
 use crate::flow::{Direction, FlowRef};
 use crate::index::Place;
 use crate::machine::prefetch;
+use crate::state::State;
 
 /// Flows that are ended together, so that what they touch is fetched together.
 const BATCH: usize = 16;
@@ -139,8 +140,12 @@ impl<D: Copy> Table<D> {
     fn hashes(&self, slot: u32) -> [u64; 2] {
         let flow = &self.flows[slot as usize];
         let shared = self.shared_of(flow);
-        [Direction::Original, Direction::Reply]
-            .map(|direction| self.hasher.tuple(&flow.tuple(direction, shared)))
+        let hash = |direction| self.hasher.tuple(&flow.tuple(direction, shared));
+        let (original, reply) = (hash(Direction::Original), hash(Direction::Reply));
+        if flow.state() == State::Datagrams {
+            return [beside(original, self.cold[slot as usize].renewed), reply];
+        }
+        [original, reply]
     }
 
     /// Takes a flow out of everything; its slot is not free yet.

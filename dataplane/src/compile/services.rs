@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use config::{Config, LbMethod, ListenScope, Protocol, ServiceDownAction, Snat as ConfigSnat};
 use lb::{
     DownAction, Listen, Member, MemberState, Method, Pool, Pools, Profile, Snat, TcpProfile,
-    VirtualServer, VirtualServers, VlanSet,
+    UdpProfile, VirtualServer, VirtualServers, VlanSet,
 };
 use net::{IpPrefix, IpProto};
 
@@ -124,6 +124,13 @@ fn profile(wanted: &config::Profile) -> Profile {
             .tcp
             .as_ref()
             .map_or_else(TcpProfile::default, tcp_profile),
+        udp: wanted
+            .udp
+            .as_ref()
+            .map_or_else(UdpProfile::default, |udp| UdpProfile {
+                unreplied_timeout: Some(udp.unreplied_timeout),
+                datagram_balancing: udp.datagram_load_balancing,
+            }),
         ..Profile::default()
     }
 }

@@ -1,7 +1,7 @@
 //! Packets without a flow: virtual server, member, route, translation; the flow is inserted last,
 //! when every step agreed, so a refusal leaves nothing behind.
 
-use conntrack::{EndReason, InsertError, Timeouts};
+use conntrack::{Direction, EndReason, Hashed, InsertError, Timeouts};
 use lb::{MemberId, VirtualServer};
 use net::header::tcp_flags;
 use net::{Addr, Deltas, FlowKey, IpProto, Layers, Packet, Tuple};
@@ -158,15 +158,22 @@ impl State {
         layers: &Layers,
         virtual_server: &VirtualServer,
     ) -> Result<Verdict, DropReason> {
-        if tables.draining {
-            return Err(DropReason::Draining);
-        }
         let original = layers.key;
         let (member_id, towards, way) = if virtual_server.profile.routed {
             Self::routed(tables, &original)?
         } else {
             self.balanced(tables, &original, virtual_server)?
         };
+        let beside = self.beside(&original, virtual_server, member_id);
+        if let Some(id) = beside
+            .as_ref()
+            .and_then(|beside| self.flows.lookup_beside(beside))
+        {
+            return Ok(self.forward(tables, arrival, packet, layers, id, Direction::Original));
+        }
+        if tables.draining {
+            return Err(DropReason::Draining);
+        }
         let (reply, reply_hashed) = self.reply_tuple(tables, &original, &way, virtual_server)?;
 
         let reply_leg = Self::way_back(tables, arrival, &original)?;
@@ -184,14 +191,16 @@ impl State {
             reply: reply_leg,
             deltas: Deltas::between(&original, &reply.inverted()),
         };
-        let original_hashed = self.flows.hashed(Tuple::from(&original));
-        let entered = self.flows.enter(
-            original_hashed,
-            reply_hashed,
-            &timeouts(virtual_server),
-            data,
-            arrival.now,
-        );
+        let (lasts, now) = (timeouts(virtual_server), arrival.now);
+        let entered = if let Some(beside) = beside {
+            let salt = salt(member_id);
+            let flows = &mut self.flows;
+            flows.enter_beside(beside, salt, reply_hashed, &lasts, data, now)
+        } else {
+            let original_hashed = self.flows.hashed(Tuple::from(&original));
+            self.flows
+                .enter(original_hashed, reply_hashed, &lasts, data, now)
+        };
         let id = match entered {
             Ok(id) => id,
             Err(InsertError::Full) => return Err(DropReason::TableFull),
@@ -273,6 +282,29 @@ impl State {
     }
 }
 
+impl State {
+    /// What a flow to `member` is found by where each datagram is balanced by itself, so that a client has
+    /// one for each member; see [`conntrack::Table::enter_beside`].
+    #[inline]
+    fn beside(
+        &self,
+        original: &FlowKey,
+        virtual_server: &VirtualServer,
+        member: MemberId,
+    ) -> Option<Hashed> {
+        let each = virtual_server.profile.udp.datagram_balancing;
+        each.then(|| {
+            self.flows
+                .hashed_beside(Tuple::from(original), salt(member))
+        })
+    }
+}
+
+/// Tells the flows of one client to different members apart.
+fn salt(member: MemberId) -> u32 {
+    u32::try_from(member.index()).unwrap_or(u32::MAX)
+}
+
 /// Whether a TCP segment asks for a new connection.
 pub(super) fn opens_connection(layers: &Layers) -> bool {
     let interesting = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
@@ -317,10 +349,14 @@ pub(super) fn timeouts(virtual_server: &VirtualServer) -> Timeouts {
             .with_closing(tcp.close_timeout)
             .with_time_wait(tcp.time_wait_timeout);
     }
-    // Traffic that is never answered, such as syslog, is traffic all the same.
-    if !matches!(virtual_server.proto, IpProto::TCP | IpProto::SCTP) {
-        base.with_opening(virtual_server.profile.idle_timeout)
-    } else {
-        base
+    if virtual_server.proto == IpProto::SCTP {
+        return base;
     }
+    // Traffic that is never answered, such as syslog, is traffic all the same.
+    base.with_opening(
+        profile
+            .udp
+            .unreplied_timeout
+            .unwrap_or(profile.idle_timeout),
+    )
 }
