@@ -17,7 +17,7 @@ BUILD_PACKAGES=(build-essential pkg-config clang libclang-dev libdpdk-dev ca-cer
 DEMO_PACKAGES=(iproute2 iputils-ping jq tcpdump)
 VF_PACKAGES=(python3 binutils debian-archive-keyring)
 IMAGE_PACKAGES=(podman crun debootstrap libcap2-bin)
-TEST_PACKAGES=(dpdk dpdk-dev tshark nfdump iperf3 iputils-arping ethtool valgrind libusrsctp-examples nftables python3-scapy iputils-tracepath)
+TEST_PACKAGES=(dpdk dpdk-dev tshark nfdump iperf3 iputils-arping ethtool valgrind libusrsctp-examples nftables python3-scapy)
 # TCP: segments made up, servers of a few lines, and the kernel's own connection tracking.
 TEST_PACKAGES+=(hping3 nmap python3 conntrack iputils-tracepath)
 # Translation: a STUN server and a client that finds out how it is translated.
