@@ -47,6 +47,12 @@ fn rig(workers: u16, nic: Nic, flow_capacity: usize, options: &str) -> Rig {
         ("F5SPKIngressTCP", "web", "web:80", 80),
         ("F5SPKIngressUDP", "dns", "web:53", 53),
     ] {
+        // Datagrams have no SYN.
+        let options = if port == 53 && options.starts_with("syn") {
+            ""
+        } else {
+            options
+        };
         let line = format!(
             "{kind} {name} service={service} destinationAddress=203.0.113.10 destinationPort={port} {options}"
         );
@@ -54,17 +60,9 @@ fn rig(workers: u16, nic: Nic, flow_capacity: usize, options: &str) -> Rig {
     }
     rig.apply(&objects).unwrap();
     rig.advance(at(1));
-    say(
-        &rig,
-        "1.2 200 b1>tmm2 arp 198.51.100.1 is-at b1 tell 198.51.100.11",
-    );
     // The member is asked for, and answers, when the first frame wants to go there.
     say(&rig, &client_says(0, "S seq=1"));
     rig.advance(at(1));
-    say(
-        &rig,
-        "1.2 200 b1>tmm2 arp 198.51.100.1 is-at tmm2 tell 198.51.100.11 at b1",
-    );
     say(
         &rig,
         "1.2 200 b1>all arp who-has 198.51.100.1 tell 198.51.100.11",
@@ -79,9 +77,7 @@ const fn at(seconds: u64) -> Timestamp {
 }
 
 fn say(rig: &Rig, line: &str) {
-    let Ok((port, frame)) = frame(line) else {
-        return;
-    };
+    let (port, frame) = frame(line).unwrap();
     rig.send(port, frame);
 }
 
@@ -209,8 +205,8 @@ fn flows(rig: &Rig) -> Vec<(FlowKey, State)> {
 fn all_carry_data(rig: &mut Rig, clients: u16, now: Timestamp) {
     drain(rig);
     for n in 1..=clients {
-        say(rig, &client_says(n, "PA seq=1001 ack=9001 len=10"));
-        say(rig, &member_says(n, "PA seq=9001 ack=1001 len=20"));
+        say(rig, &client_says(n, "P. seq=1001 ack=9001 len=10"));
+        say(rig, &member_says(n, "P. seq=9001 ack=1001 len=20"));
     }
     rig.advance(now);
     let sent = drain(rig).map(|frames| frames.len());
@@ -323,9 +319,9 @@ fn under_a_flood_of_syns_those_who_answer_get_through_and_the_others_cost_no_flo
         drain(&rig);
         let seen = counters(&rig);
         // What the threshold lets in, and the one that asked for the member.
-        assert!(seen["flows"] <= 104, "{}", seen["flows"]);
+        assert!(seen["flows"] <= 110, "{}", seen["flows"]);
         let held_off = seen["answer.syn_challenge"];
-        assert!(held_off >= u64::from(size) / 2 - 103, "{held_off}");
+        assert!(held_off >= u64::from(size) / 2 - 110, "{held_off}");
         assert_eq!(row(&rig, "web")["challengesTotal"], held_off);
         // Forged answers prove nothing.
         say(&rig, &client_says(7, "R seq=12345"));
@@ -367,6 +363,12 @@ fn the_limit_of_a_client_holds_over_all_workers_and_is_exact_however_flows_end()
             let mut rig = rig(workers, nic, 4096, &options);
             let client = "1.1 100 client>tmm1 tcp 192.0.2.77:";
             let opened = |rig: &mut Rig, ports: std::ops::Range<u16>, now| {
+                // The member is still there.
+                say(
+                    rig,
+                    "1.2 200 b1>all arp who-has 198.51.100.1 tell 198.51.100.11",
+                );
+                rig.advance(now);
                 let before = counters(rig)["flows_opened_total"];
                 for port in ports {
                     say(rig, &format!("{client}{port}>203.0.113.10:80 S seq=1"));
