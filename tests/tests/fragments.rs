@@ -537,7 +537,7 @@ fn a_flood_of_fragments_is_bounded_and_touches_no_established_flow() {
         let parts = parts(&emit::udp(&key, &[0; 100]), Headers::default());
         fragment(&parts, place, number & 0xffff)
     };
-    let mut slowest = Duration::ZERO;
+    let mut times = Vec::new();
     for round in 0..3000u32 {
         // First fragments open flows, as any packet does; later ones wait.
         let packets: Vec<_> = (0..32)
@@ -548,13 +548,25 @@ fn a_flood_of_fragments_is_bounded_and_touches_no_established_flow() {
             .collect();
         let begun = Instant::now();
         let out = site.through(0, &packets, 32);
-        slowest = slowest.max(begun.elapsed());
+        times.push(begun.elapsed());
         assert_eq!(out.len(), 16);
         let trains = site.rig().worker().pipeline().trains();
         assert!(trains.len() <= CAPACITY);
     }
-    // Generous, as others use the machine; a table that was searched would be seen.
-    assert!(slowest < Duration::from_millis(200), "{slowest:?}");
+    // Full or not, it takes the same time; generous, as others use the machine.
+    let median = |times: &[Duration]| {
+        let mut times = times.to_vec();
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let (empty, full) = (median(&times[..100]), median(&times[2900..]));
+    println!(
+        "a burst of 32, half of which wait: {empty:?} with tables empty, {full:?} with tables full"
+    );
+    assert!(
+        full < empty * 5 + Duration::from_millis(1),
+        "{empty:?} {full:?}"
+    );
     let counted = site.counter("drop.fragments_full");
     let waited = site.counter("fragments_waited_packets");
     assert_eq!(waited, 3000 * 16);

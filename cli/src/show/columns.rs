@@ -286,6 +286,8 @@ pub const TABLES: &[Known] = &[
             count("flowsEnded", "ENDED"),
             eventful(count("flowsEvicted", "EVICTED")),
             eventful(count("heldPackets", "HELD")),
+            eventful(count("fragmentsWaited", "FRAGMENTS-WAITED")),
+            eventful(count("cutPackets", "CUT")),
             eventful(count("eventsLost", "EVENTS-LOST")),
             wide(count("turns", "TURNS")),
             wide(count("idleTurns", "IDLE-TURNS")),

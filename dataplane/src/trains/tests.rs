@@ -183,6 +183,13 @@ fn the_oldest_datagram_gives_way_when_there_are_too_many() {
 }
 
 #[test]
+fn a_worker_needs_no_more_memory_than_the_documentation_says() {
+    let mib = 1024.0 * 1024.0;
+    let octets = f64::from(u32::try_from(OCTETS).unwrap());
+    assert!(octets < 2.4 * mib, "{} MiB", octets / mib);
+}
+
+#[test]
 fn a_datagram_has_so_many_fragments_and_no_more() {
     let mut trains = Trains::default();
     for at in 0..u16::try_from(PIECES).unwrap() {
