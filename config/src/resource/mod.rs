@@ -185,7 +185,7 @@ fn read(node: &Node<'_>) -> Option<Object> {
             Some(kind) if !kind.accepts(version) => {
                 let mut accepted = format!("\"{}\"", kind.api_version());
                 for older in kind.older_versions() {
-                    accepted.push_str(&format!(", \"{older}\""));
+                    accepted = format!("{accepted}, \"{older}\"");
                 }
                 node.error(format!(
                     "{} is not the apiVersion of {kind} (accepted: {accepted})",

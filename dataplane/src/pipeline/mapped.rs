@@ -142,12 +142,14 @@ impl State {
         let virtual_server = tables.virtual_servers.get(mapping.data.virtual_server)?;
         let nat = &virtual_server.profile.nat;
         let may = match nat.filtering {
-            _ if nat.mapping != Mapping::EndpointIndependent => false,
             Filtering::AddressAndPortDependent => false,
             Filtering::AddressDependent => self.mappings.knows(id, &key.src),
             Filtering::EndpointIndependent => true,
         };
-        if !may || key.proto == IpProto::TCP && !opens_connection(layers) {
+        if !may || nat.mapping != Mapping::EndpointIndependent {
+            return None;
+        }
+        if key.proto == IpProto::TCP && !opens_connection(layers) {
             return None;
         }
         if layers.ttl <= 1 {
