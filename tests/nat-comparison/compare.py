@@ -166,11 +166,21 @@ class Nftables(Box):
         run("ip", "-n", box, "addr", "add", f"{OUTSIDE}/24", "dev", "n1")
         run("ip", "-n", box, "link", "set", "lo", "up")
         run("ip", "netns", "exec", box, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        rules = (
-            "table ip nat { chain post { type nat hook postrouting priority 100; oifname n1 masquerade; } }\n"
-            "table ip filter { chain forward { type filter hook forward priority 0; policy drop;"
-            " iifname n0 accept; ct state established,related accept; } }\n"
-        )
+        rules = """
+table ip nat {
+    chain post {
+        type nat hook postrouting priority 100;
+        oifname "n1" masquerade
+    }
+}
+table ip filter {
+    chain forward {
+        type filter hook forward priority 0; policy drop;
+        iifname "n0" accept
+        ct state established,related accept
+    }
+}
+"""
         run("ip", "netns", "exec", box, "nft", "-f", "-", input=rules)
 
 
@@ -475,6 +485,9 @@ EXPLAINED = {
     "changes no state; the kernel takes such a packet for untracked, and here drops it or passes it untranslated.",
     "TCP: data without a connection, from inside": "The kernel picks up connections in the middle "
     "(`nf_conntrack_tcp_loose`); tmm refuses, so that the client starts anew instead of waiting.",
+    "TCP: SYN with FIN": "The forward chain takes whatever comes from inside; tmm opens a connection by a SYN alone and "
+    "answers anything else that has none with a reset.",
+    "TCP: no flags at all": "As above.",
     "GRE from two clients to one server": "Without keys nothing tells the second from the first; the kernel's "
     "helper is off, too. tmm refuses what it could not bring back.",
     "Fragments that overlap": "The kernel reassembles, and drops the whole datagram; tmm condemns a datagram once an "
