@@ -157,7 +157,6 @@ fn stun(lab: &Lab) -> Result<Process> {
             "--no-tls",
             "--no-dtls",
             "-S",
-            "--rfc5780",
             "--log-file",
             "stdout",
             "--pidfile",
