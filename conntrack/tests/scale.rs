@@ -70,6 +70,7 @@ fn flow(n: u32) -> NewFlow<[u32; 8]> {
     }
 }
 
+// case LNX-011: an insertion costs the same however many flows there are.
 #[test]
 fn flows_of_both_families_take_160_octets_and_all_are_found() {
     let count = count();

@@ -28,6 +28,7 @@ impl Numbers {
     }
 }
 
+// case OVS-030, VPPI-018: each flow has a timeout of its own, beyond any round of the timers too.
 #[test]
 fn every_flow_ends_once_and_at_most_a_tick_late() {
     // 1970 or any other year is no different.
