@@ -163,6 +163,7 @@ fn the_reason_tells_the_state_the_flow_was_in() {
     }
 }
 
+// case VPPI-018: a deadline that lies further ahead than any timer is kept.
 #[test]
 fn never_is_never() {
     let mut table = table(4);
@@ -292,6 +293,7 @@ fn the_budget_bounds_the_work_and_loses_nothing() {
     assert_eq!(table.expire(secs(100), 0, &mut |_, _| {}), 0);
 }
 
+// case LNX-011: the time it takes to insert a flow is bounded, however many there are.
 #[test]
 fn a_million_flows_come_and_go_cheaply() {
     let flows = 1_000_000;
