@@ -374,6 +374,7 @@ proptest! {
 
     /// There and back, in any order.
     // case LNX-017: random fragment order, in both families.
+    // case GVI-001: trains in any order, cut anywhere: whole at the other end, or nothing.
     #[test]
     fn a_datagram_in_any_fragments_in_any_order_comes_out_translated(
         there in cutting(),

@@ -278,6 +278,7 @@ fn openings() -> impl Strategy<Value = Vec<Opening>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
+    // case OVS-032: a packet that comes twice, by whichever worker, has made one flow.
     #[test]
     fn both_directions_of_every_flow_meet_one_worker_and_nothing_is_lost(
         workers in prop::sample::select(vec![2u16, 3, 4, 8]),
