@@ -71,8 +71,11 @@ impl Kind {
     /// The apiVersion manifests use; of several, the newest, which a cluster stores.
     pub const fn api_version(self) -> &'static str {
         match self {
-            Self::Vlan | Self::StaticRoute | Self::Snatpool => "k8s.f5net.com/v1",
-            Self::IngressNgap | Self::IngressDiameter => "k8s.f5net.com/v1",
+            Self::Vlan
+            | Self::StaticRoute
+            | Self::Snatpool
+            | Self::IngressNgap
+            | Self::IngressDiameter => "k8s.f5net.com/v1",
             Self::Egress => "k8s.f5net.com/v3",
             Self::IngressTcp => "ingresstcp.k8s.f5net.com/v1",
             Self::IngressUdp => "ingressudp.k8s.f5net.com/v1",

@@ -341,10 +341,10 @@ impl Default for EgressTimeouts {
     /// What RFC 5382 REQ-5, RFC 4787 REQ-5 and RFC 5508 REQ-2 ask for or recommend.
     fn default() -> Self {
         Self {
-            tcp: Duration::from_secs(7440),
-            udp: Duration::from_secs(300),
-            icmp: Duration::from_secs(60),
-            other: Duration::from_secs(600),
+            tcp: Duration::from_mins(124),
+            udp: Duration::from_mins(5),
+            icmp: Duration::from_mins(1),
+            other: Duration::from_mins(10),
         }
     }
 }

@@ -18,7 +18,7 @@ fn version(uid: &str, generation: u64, tag: u16) -> Value {
     object
 }
 
-const fn tag_of(encap: &Encap) -> u16 {
+const fn tag_of(encap: Encap) -> u16 {
     match encap {
         Encap::Tagged(vid) => vid.get(),
         Encap::Untagged | Encap::Double { .. } => 0,
@@ -37,7 +37,7 @@ fn an_object_is_followed_from_its_first_version_to_the_next_of_its_name() {
     let mut feeder = Feeder::named(&mut hub, "f");
     let tag = |hub: &Hub| {
         let (config, _) = config::resolve(hub.store(), 0);
-        config.vlans.first().map(|vlan| tag_of(&vlan.encap))
+        config.vlans.first().map(|vlan| tag_of(vlan.encap))
     };
     told(&mut hub, &mut feeder, "ADDED", &version("a", 1, 10));
     feeder.end_of_list(&mut hub, None);
@@ -97,5 +97,5 @@ fn what_is_deleted_before_it_was_taken_up_was_never_there() {
     let state: Value = serde_json::from_str(&states[0].1).unwrap();
     assert!(states[0].1.contains("\"generation\":1"), "{state}");
     let (config, _) = config::resolve(hub.store(), 0);
-    assert_eq!(tag_of(&config.vlans[0].encap), 40);
+    assert_eq!(tag_of(config.vlans[0].encap), 40);
 }

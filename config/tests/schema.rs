@@ -424,7 +424,7 @@ fn each_rule_is_broken_by_an_object_and_says_so() {
         "internalSession",
     ] {
         with(Kind::IngressDiameter, 0, &|o| {
-            o["spec"][name] = json!({"a": 1})
+            o["spec"][name] = json!({"a": 1});
         });
     }
     let mut said = BTreeSet::new();

@@ -77,30 +77,32 @@ pub(crate) struct Association {
 /// The kinds that a handshake is made of, besides INIT.
 const HANDSHAKE: [u8; 3] = [chunk::INIT_ACK, chunk::COOKIE_ECHO, chunk::COOKIE_ACK];
 
+impl End {
+    const fn of([agreed, offered, older]: [u32; 3]) -> Self {
+        Self {
+            agreed,
+            offered,
+            older,
+        }
+    }
+}
+
 impl Association {
     /// As it is kept in the room of a connection.
     pub(crate) const fn load(room: &Connection) -> Self {
-        let ([a, b, c, d, e, f], echoed) = room.words();
+        let ([original, reply], echoed) = room.words();
         Self {
-            ends: [
-                End {
-                    agreed: a,
-                    offered: b,
-                    older: c,
-                },
-                End {
-                    agreed: d,
-                    offered: e,
-                    older: f,
-                },
-            ],
+            ends: [End::of(original), End::of(reply)],
             echoed,
         }
     }
 
     pub(crate) const fn store(&self, room: &mut Connection) {
         let [a, b] = &self.ends;
-        let words = [a.agreed, a.offered, a.older, b.agreed, b.offered, b.older];
+        let words = [
+            [a.agreed, a.offered, a.older],
+            [b.agreed, b.offered, b.older],
+        ];
         room.set_words(words, self.echoed);
     }
 

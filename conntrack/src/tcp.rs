@@ -91,16 +91,16 @@ impl Connection {
     }
 
     /// The room of a connection as six words and an octet, for protocols that keep other facts in it.
-    pub(crate) const fn words(&self) -> ([u32; 6], u8) {
+    pub(crate) const fn words(&self) -> ([[u32; 3]; 2], u8) {
         let (a, b) = (&self.original, &self.reply);
-        ([a.mark, a.next, a.una, b.mark, b.next, b.una], a.facts)
+        ([[a.mark, a.next, a.una], [b.mark, b.next, b.una]], a.facts)
     }
 
     /// See [`words`](Self::words).
-    pub(crate) const fn set_words(&mut self, [a, b, c, d, e, f]: [u32; 6], octet: u8) {
+    pub(crate) const fn set_words(&mut self, [a, b]: [[u32; 3]; 2], octet: u8) {
         let (original, reply) = (&mut self.original, &mut self.reply);
-        (original.mark, original.next, original.una) = (a, b, c);
-        (reply.mark, reply.next, reply.una) = (d, e, f);
+        [original.mark, original.next, original.una] = a;
+        [reply.mark, reply.next, reply.una] = b;
         original.facts = octet;
     }
 

@@ -205,7 +205,7 @@ mod tests {
             .with_idle(Duration::MAX);
         assert_eq!(t.of(State::SynSent), Duration::from_secs(1));
         assert_eq!(t.of(State::LastAck), Duration::from_secs(2));
-        assert_eq!(t.of(State::FinWait), Duration::from_secs(300));
+        assert_eq!(t.of(State::FinWait), Duration::from_mins(5));
         assert_eq!(t.of(State::TimeWait), Duration::from_secs(1));
         assert_eq!(
             t.of(State::Established),

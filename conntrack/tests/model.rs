@@ -99,11 +99,15 @@ fn class(state: State) -> Option<u8> {
 
 fn seconds(state: State, timeout: u64) -> Duration {
     Duration::from_secs(match state {
-        State::SynSent | State::SynReceived | State::Unreplied => timeout,
-        State::CookieWait | State::CookieEchoed => timeout,
+        State::SynSent
+        | State::SynReceived
+        | State::Unreplied
+        | State::CookieWait
+        | State::CookieEchoed => timeout,
         State::Established | State::Replied | State::Datagrams => 2 * timeout,
-        State::LastAck => 3 * timeout,
-        State::ShutdownSent | State::ShutdownReceived | State::ShutdownAckSent => 3 * timeout,
+        State::LastAck | State::ShutdownSent | State::ShutdownReceived | State::ShutdownAckSent => {
+            3 * timeout
+        }
         State::FinWait | State::CloseWait => 4 * timeout,
         State::TimeWait | State::ShutdownComplete => timeout / 2 + 1,
         State::Closed => timeout / 4 + 1,

@@ -35,7 +35,7 @@ fn resident() -> usize {
 
 /// Flow `n`: every other one IPv6; to one of 100 virtual servers and 1,000 members, from a self IP.
 fn flow(n: u32) -> NewFlow<[u32; 8]> {
-    let [a, b, c, d] = (n / 16).to_be_bytes();
+    let client = (n / 16).to_be_bytes();
     let (sport, server, member) = ((n % 16) as u16 + 1024, (n % 100) as u8, (n % 1000) as u16);
     let [high, low] = member.to_be_bytes();
     let lease = L4Port((n / 1000 % 60_000) as u16 + 1024);
@@ -48,14 +48,14 @@ fn flow(n: u32) -> NewFlow<[u32; 8]> {
     };
     let (client, to, from, own) = if n.is_multiple_of(2) {
         (
-            Addr::from_v4([10 + a, b, c, d]),
+            Addr::from_v4([10 + client[0], client[1], client[2], client[3]]),
             Addr::from_v4([203, 0, 113, server]),
             Addr::from_v4([198, 18, high, low]),
             Addr::from_v4([198, 51, 100, 1]),
         )
     } else {
         (
-            v6([a, b, c, d], 1),
+            v6(client, 1),
             v6([0, 0, 0, server], 2),
             v6([0, 0, high, low], 3),
             v6([0, 0, 0, 1], 4),

@@ -72,7 +72,7 @@ struct Peer {
 #[derive(Debug)]
 pub struct Mappings<D> {
     hasher: FixedState,
-    mappings: Slots<Mapping<D>>,
+    all: Slots<Mapping<D>>,
     clients: Slots<Client>,
     peers: Slots<Peer>,
     by_internal: Index,
@@ -87,7 +87,7 @@ impl<D: Copy> Mappings<D> {
         let capacity = capacity.clamp(1, 1 << 24);
         Self {
             hasher: FixedState::with_seed(seed),
-            mappings: Slots::new(capacity),
+            all: Slots::new(capacity),
             clients: Slots::new(capacity),
             peers: Slots::new(capacity * PEERS),
             by_internal: Index::new(capacity),
@@ -107,35 +107,35 @@ impl<D: Copy> Mappings<D> {
     /// Whether there is none.
     #[inline]
     pub const fn is_empty(&self) -> bool {
-        self.mappings.len == 0
+        self.all.len == 0
     }
 
     /// How many there are.
     #[inline]
     pub const fn len(&self) -> usize {
-        self.mappings.len
+        self.all.len
     }
 
     /// The mapping of a client's end, if it lives.
     pub fn of_internal(&self, end: &Endpoint) -> Option<MappingId> {
         let hash = self.hasher.hash_one(end);
-        let same = |at| self.mappings.get(at).is_some_and(|m| m.internal == *end);
+        let same = |at| self.all.get(at).is_some_and(|m| m.internal == *end);
         let at = self.by_internal.find(hash, same)?;
-        let lives = self.mappings.get(at).is_some_and(|m| m.outbound > 0);
+        let lives = self.all.get(at).is_some_and(|m| m.outbound > 0);
         lives.then_some(MappingId(at))
     }
 
     /// The mapping that has an external end, whether or not it still takes new flows.
     fn holder(&self, end: &Endpoint) -> Option<u32> {
         let hash = self.hasher.hash_one(end);
-        let same = |at| self.mappings.get(at).is_some_and(|m| m.external == *end);
+        let same = |at| self.all.get(at).is_some_and(|m| m.external == *end);
         self.by_external.find(hash, same)
     }
 
     /// The mapping of an external end, if it lives.
     pub fn of_external(&self, end: &Endpoint) -> Option<MappingId> {
         let at = self.holder(end)?;
-        let lives = self.mappings.get(at).is_some_and(|m| m.outbound > 0);
+        let lives = self.all.get(at).is_some_and(|m| m.outbound > 0);
         lives.then_some(MappingId(at))
     }
 
@@ -147,7 +147,7 @@ impl<D: Copy> Mappings<D> {
 
     /// What is known of a mapping.
     pub fn get(&self, id: MappingId) -> Option<&Mapping<D>> {
-        self.mappings.get(id.0)
+        self.all.get(id.0)
     }
 
     /// How many mappings a client has.
@@ -166,7 +166,7 @@ impl<D: Copy> Mappings<D> {
         if self.of_client(&internal.addr) >= per_client {
             return Err(Refused::Client);
         }
-        if self.mappings.is_full() {
+        if self.all.is_full() {
             return Err(Refused::Full);
         }
         Ok(())
@@ -178,7 +178,7 @@ impl<D: Copy> Mappings<D> {
         // A client's end that no longer lives but whose port is in use by what others opened: it is
         // forgotten by that name, and its external end stays taken.
         let hash = self.hasher.hash_one(internal);
-        let mappings = &self.mappings;
+        let mappings = &self.all;
         self.by_internal.remove(
             hash,
             |at| mappings.get(at).is_some_and(|m| m.internal == internal),
@@ -204,7 +204,7 @@ impl<D: Copy> Mappings<D> {
             outbound: 0,
             inbound: 0,
         };
-        let at = self.mappings.take(mapping)?;
+        let at = self.all.take(mapping)?;
         if let Some(client) = self.clients.get_mut(client) {
             client.mappings += 1;
         }
@@ -215,7 +215,7 @@ impl<D: Copy> Mappings<D> {
 
     /// A flow of the mapping's client to `peer` begins.
     pub fn open(&mut self, id: MappingId, peer: &Addr, data: D) {
-        if let Some(mapping) = self.mappings.get_mut(id.0) {
+        if let Some(mapping) = self.all.get_mut(id.0) {
             mapping.outbound += 1;
             mapping.data = data;
         }
@@ -240,7 +240,7 @@ impl<D: Copy> Mappings<D> {
 
     /// A flow of somebody else to the mapping's client begins.
     pub fn admit(&mut self, id: MappingId) {
-        if let Some(mapping) = self.mappings.get_mut(id.0) {
+        if let Some(mapping) = self.all.get_mut(id.0) {
             mapping.inbound += 1;
         }
     }
@@ -285,7 +285,7 @@ impl<D: Copy> Mappings<D> {
                 self.peers.give_back(place);
             }
         }
-        if let Some(mapping) = self.mappings.get_mut(at) {
+        if let Some(mapping) = self.all.get_mut(at) {
             mapping.outbound = mapping.outbound.saturating_sub(1);
         }
         self.forget_unused(at);
@@ -296,20 +296,20 @@ impl<D: Copy> Mappings<D> {
         let Some(at) = self.holder(external) else {
             return;
         };
-        if let Some(mapping) = self.mappings.get_mut(at) {
+        if let Some(mapping) = self.all.get_mut(at) {
             mapping.inbound = mapping.inbound.saturating_sub(1);
         }
         self.forget_unused(at);
     }
 
     fn forget_unused(&mut self, at: u32) {
-        let Some(mapping) = self.mappings.get(at).copied() else {
+        let Some(mapping) = self.all.get(at).copied() else {
             return;
         };
         if mapping.outbound > 0 || mapping.inbound > 0 {
             return;
         }
-        let (mappings, hasher) = (&self.mappings, &self.hasher);
+        let (mappings, hasher) = (&self.all, &self.hasher);
         let same = |place| place == at;
         self.by_internal
             .remove(hasher.hash_one(mapping.internal), same, |at| {
@@ -319,7 +319,7 @@ impl<D: Copy> Mappings<D> {
             .remove(hasher.hash_one(mapping.external), same, |at| {
                 mappings.get(at).map_or(0, |m| hasher.hash_one(m.external))
             });
-        self.mappings.give_back(at);
+        self.all.give_back(at);
         let left = self.clients.get_mut(mapping.client).map_or(1, |client| {
             client.mappings = client.mappings.saturating_sub(1);
             client.mappings

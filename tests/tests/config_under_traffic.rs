@@ -210,12 +210,12 @@ impl World {
         let (port, slices) = if udp {
             ("53/UDP", ["EndpointSlice web:53"].as_slice())
         } else {
-            let slices = [
+            let slices = &[
                 "EndpointSlice web",
                 "EndpointSlice web:80/2",
                 "EndpointSlice web:80/6",
             ];
-            ("80/TCP", &slices.clone()[..])
+            ("80/TCP", slices.as_slice())
         };
         if !service.split(' ').any(|word| word == port) {
             return None;
@@ -443,9 +443,12 @@ impl History {
 
     /// The flow of a client, as the tables have it.
     fn flow_of(&mut self, client: &str, server: &str, udp: bool) -> Option<Flow> {
-        let end = |addr: &net::Addr, port: net::L4Port| match addr.is_v4() {
-            true => format!("{addr}:{port}"),
-            false => format!("[{addr}]:{port}"),
+        let end = |addr: &net::Addr, port: net::L4Port| {
+            if addr.is_v4() {
+                format!("{addr}:{port}")
+            } else {
+                format!("[{addr}]:{port}")
+            }
         };
         let rig = self.stage.rig();
         for worker in rig.workers() {

@@ -117,7 +117,7 @@ fn connections_are_ended_by_command() -> Result {
             ];
             lab.lab_client(&args)
         });
-        thread::sleep(Duration::from_millis(2000));
+        thread::sleep(Duration::from_secs(2));
         let other = lab.tmm.ctl(&["flush", "--client", "192.0.2.200"], "")?;
         ensure(other.trim() == "0 connections ended", || other.clone())?;
         let all = lab.tmm.ctl(

@@ -187,7 +187,7 @@ fn hand_made_trains_reach_a_real_server_whole_or_not_at_all() -> Result {
             ];
             let out = lab
                 .client
-                .try_run("/usr/bin/python3", &args, Duration::from_secs(60))?
+                .try_run("/usr/bin/python3", &args, Duration::from_mins(1))?
                 .ok()?;
             let out = out.text();
             let good = if whole {

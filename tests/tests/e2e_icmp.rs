@@ -181,7 +181,7 @@ fn tracepath_sees_tmm_as_a_hop_learns_the_mtu_and_reaches_the_member() -> Result
             let args = ["-n", option, "-m", "5", VIP[family]];
             let traced = lab
                 .client
-                .try_run("tracepath", &args, Duration::from_secs(60))?;
+                .try_run("tracepath", &args, Duration::from_mins(1))?;
             let said = traced.ok()?.text();
             let hop = said
                 .lines()

@@ -120,9 +120,9 @@ fn read_addresses(node: &Node<'_>) -> Option<PoolAddresses> {
     Some(PoolAddresses::ByReplica(lists))
 }
 
-fn addresses<'v>(
+fn addresses(
     node: &Node<'_>,
-    items: &'v [Value],
+    items: &[Value],
     place: &str,
     seen: &mut HashSet<IpAddr>,
 ) -> Option<Arc<[IpAddr]>> {

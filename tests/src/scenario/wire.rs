@@ -194,7 +194,7 @@ fn with_tcp_options(key: &FlowKey, l3: Vec<u8>, options: &[u8]) -> Result<Vec<u8
         return Ok(l3);
     }
     let words = u8::try_from(options.len() / 4).map_err(|_| "opt= is too long")?;
-    if options.len() % 4 != 0 || words > 10 {
+    if !options.len().is_multiple_of(4) || words > 10 {
         return Err("opt= is a multiple of four octets, 40 at most".to_owned());
     }
     let ip = if key.src.is_v4() { 20 } else { 40 };
