@@ -477,12 +477,19 @@ def _(box):
     return verdict([p for p in box.out(udp(C1, 43004, "255.255.255.255", 53))[1] if UDP in p])
 
 
+AF_PACKET = (
+    "The `af_packet` driver, by which tmm is reached here, has the kernel put IPv4 datagrams together: what comes is larger "
+    "than the MTU. Devices that hand fragments over as they are: docs/fragments.md."
+)
+
 EXPLAINED = {
+    "Fragments in order": AF_PACKET,
+    "Fragments in reverse order": AF_PACKET,
     "UDP from port 500": "The services of self IPs are below 1024, so automap keeps away from there (docs/nat.md).",
     "One port below 1024 to three servers": "A port that is not kept is drawn for each flow, unless "
     "`natMapping: ENDPOINT_INDEPENDENT` asks for one port; the kernel keeps ports where it can.",
     "UDP with a wrong checksum": "tmm verifies transport checksums before it opens a flow, so that a corrupt packet "
-    "changes no state; the kernel takes such a packet for untracked, and here drops it or passes it untranslated.",
+    "changes no state; the kernel does not track such a packet, and the forward chain takes it from inside.",
     "TCP: data without a connection, from inside": "The kernel picks up connections in the middle "
     "(`nf_conntrack_tcp_loose`); tmm refuses, so that the client starts anew instead of waiting.",
     "TCP: SYN with FIN": "The forward chain takes whatever comes from inside; tmm opens a connection by a SYN alone and "
@@ -490,8 +497,7 @@ EXPLAINED = {
     "TCP: no flags at all": "As above.",
     "GRE from two clients to one server": "Without keys nothing tells the second from the first; the kernel's "
     "helper is off, too. tmm refuses what it could not bring back.",
-    "Fragments that overlap": "The kernel reassembles, and drops the whole datagram; tmm condemns a datagram once an "
-    "overlap is seen, and what had passed before cannot be put together by the receiver.",
+    "Fragments that overlap": AF_PACKET,
     "Source address of the box itself": "The kernel calls it a martian. tmm translates any source by what the "
     "egress says; nothing comes back to the box.",
     "TCP: RST far outside the window": "tmm drops what lies outside the window; the kernel marks it invalid, and "

@@ -239,7 +239,8 @@ fn a_client_with_as_many_mappings_as_it_may_is_refused_more_and_the_pool_is_name
     let finished = lab.backends[0].try_run(program("lab-client")?, &args, limit)?;
     let report: Value = serde_json::from_str(&finished.text()).unwrap_or_default();
     let answered = report["answered"].as_u64().unwrap_or(u64::MAX);
-    ensure((1..=8).contains(&answered), || format!("{report}"))?;
+    // Each that is refused takes a second, and after ten the first mappings have ended.
+    ensure((1..30).contains(&answered), || format!("{report}"))?;
     // Another client has mappings of its own.
     ping(&lab, 1, CLIENT[0])?;
     eventually(Duration::from_secs(10), || {
