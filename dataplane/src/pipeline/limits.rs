@@ -21,6 +21,8 @@ pub(super) struct Counted {
     since: Vec<u64>,
     /// When a flow was opened last.
     opened: u64,
+    /// The client that the flow which is being opened was counted for, if it was.
+    entered: Option<Client>,
 }
 
 /// A time as a flow remembers its birth.
@@ -74,35 +76,35 @@ impl State {
         layers: &Layers,
         virtual_server: &VirtualServer,
     ) -> Verdict {
-        let client = match self.count_in(tables, virtual_server, &layers.key.src, arrival.now) {
-            Ok(client) => client,
-            Err(reason) => {
-                return self.over_limit(tables, arrival, packet, layers, virtual_server, reason);
-            }
-        };
+        self.counted.entered = None;
         match self.open(tables, arrival, packet, layers, virtual_server) {
             // Should it have ended again, its place was given back with it.
             Ok(verdict) => verdict,
             Err(reason) => {
-                if let Some(client) = client {
+                if let Some(client) = self.counted.entered.take() {
                     tables.defences.leave(client);
                 }
                 if let Some(scribe) = &mut self.scribe {
                     scribe.refuse(&layers.key, virtual_server.id, reason);
                 }
-                Verdict::Drop(reason)
+                match reason {
+                    DropReason::ConnectionLimit | DropReason::ClientLimit => {
+                        self.over_limit(tables, arrival, packet, layers, virtual_server, reason)
+                    }
+                    _ => Verdict::Drop(reason),
+                }
             }
         }
     }
 
-    /// Whether one connection more is within the limits; if it is, it is counted for the client that is given back.
-    fn count_in(
+    /// Whether one connection more is within the limits; if it is, it is counted for its client.
+    pub(super) fn count_in(
         &mut self,
         tables: &Tables,
         virtual_server: &VirtualServer,
         client: &Addr,
         now: Timestamp,
-    ) -> Result<Option<Client>, DropReason> {
+    ) -> Result<(), DropReason> {
         let (profile, id) = (&virtual_server.profile, virtual_server.id);
         self.counted.opened = self.counted.opened.max(moment(now));
         if profile.connection_limit > 0
@@ -112,7 +114,7 @@ impl State {
             return Err(DropReason::ConnectionLimit);
         }
         if !self.counted.counts(id, now) {
-            return Ok(None);
+            return Ok(());
         }
         let client = tables.defences.client(id, client);
         let limit = match profile.client_limit {
@@ -120,7 +122,10 @@ impl State {
             limit => limit,
         };
         match tables.defences.enter(client, limit) {
-            Entered::Counted => Ok(Some(client)),
+            Entered::Counted => {
+                self.counted.entered = Some(client);
+                Ok(())
+            }
             Entered::OverLimit | Entered::Full => Err(DropReason::ClientLimit),
         }
     }

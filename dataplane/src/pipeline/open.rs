@@ -174,6 +174,7 @@ impl State {
         if tables.draining {
             return Err(DropReason::Draining);
         }
+        self.count_in(tables, virtual_server, &original.src, arrival.now)?;
         let (reply, reply_hashed) = self.reply_tuple(tables, &original, &way, virtual_server)?;
 
         let reply_leg = Self::way_back(tables, arrival, &original)?;
