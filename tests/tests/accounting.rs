@@ -388,7 +388,9 @@ fn refusals_are_told_once_a_second_by_what_they_are() {
     );
     for (reason, template, event) in [
         (DropReason::NoSelfIp, 262, 3),
+        (DropReason::NoSnatAddress, 262, 3),
         (DropReason::TableFull, 263, 13),
+        (DropReason::NatMappings, 263, 13),
         (DropReason::NoMember, 260, 3),
     ] {
         let entry = Entry {
@@ -398,10 +400,40 @@ fn refusals_are_told_once_a_second_by_what_they_are() {
         let record = exported(OPTIONS, &[entry]).records.remove(0);
         let element = if template == 260 { 233 } else { 230 };
         assert_eq!((record.template, record.number(element)), (template, event));
-        if reason == DropReason::TableFull {
-            assert_eq!(record.number(466), 1);
+        if template == 263 {
+            let quota = if reason == DropReason::TableFull {
+                1
+            } else {
+                2
+            };
+            assert_eq!(record.number(466), quota);
         }
     }
+}
+
+#[test]
+fn a_flow_beyond_a_limit_is_told_of_as_refused() {
+    let mut books = Books::open("rig flows=64", 1000);
+    books.run("apply F5SPKIngressTCP few service=web:80 destinationAddress=203.0.113.12 destinationPort=80 clientConnectionLimit=1");
+    books.run("apply F5SPKIngressTCP few2 service=web:80 destinationAddress=203.0.113.13 destinationPort=80 connectionLimit=1");
+    for (server, ports) in [
+        ("203.0.113.12", [2000, 2001]),
+        ("203.0.113.13", [2002, 2003]),
+    ] {
+        for port in ports {
+            books.run(&format!(
+                "> 1.1 100 client>tmm1 tcp 192.0.2.7:{port}>{server}:80 S seq=1"
+            ));
+        }
+    }
+    let refused: Vec<Kind> = books
+        .entries
+        .iter()
+        .map(|entry| entry.kind)
+        .filter(|kind| matches!(kind, Kind::Refused(_)))
+        .collect();
+    let reasons = [DropReason::ClientLimit, DropReason::ConnectionLimit];
+    assert_eq!(refused, reasons.map(Kind::Refused));
 }
 
 proptest! {

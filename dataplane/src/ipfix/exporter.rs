@@ -308,23 +308,26 @@ impl Exporter {
         let proto = entry.original.proto.0;
         let time = out.clock.millis(entry.at).to_be_bytes();
         match reason {
-            DropReason::SnatExhausted | DropReason::NoSelfIp => {
+            DropReason::SnatExhausted | DropReason::NoSelfIp | DropReason::NoSnatAddress => {
                 // NAT ports, or NAT addresses exhausted.
-                let event = if reason == DropReason::NoSelfIp {
-                    3
-                } else {
-                    12
+                let event = match reason {
+                    DropReason::SnatExhausted => 12,
+                    _ => 3,
                 };
                 self.begin(&template::EXHAUSTED, out);
                 self.message.put(&time);
                 self.message.put(&[event, proto]);
             }
-            DropReason::TableFull => {
+            DropReason::TableFull | DropReason::NatMappings => {
                 self.begin(&template::QUOTA, out);
                 self.message.put(&time);
-                // Quota exceeded: the maximum of session entries.
+                // Quota exceeded: the maximum of session entries, or of mappings (BIB entries).
+                let quota: u32 = match reason {
+                    DropReason::TableFull => 1,
+                    _ => 2,
+                };
                 self.message.put(&[13]);
-                self.message.put(&1u32.to_be_bytes());
+                self.message.put(&quota.to_be_bytes());
                 self.message.put(&[proto]);
             }
             _ => {
