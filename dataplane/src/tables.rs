@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use conntrack::Timeouts;
 use lb::VirtualServerId;
 use net::header::ethertype;
 use net::{Addr, Encap, EthernetHeader, MacAddr, PortId, VlanIndex};
@@ -69,6 +70,8 @@ pub struct Tables {
     pub routes: Routes,
     /// The way to each member, by its id: what `routes` say, worked out once.
     pub member_ways: Vec<Option<MemberWay>>,
+    /// How long flows may be silent, by virtual server id.
+    pub timeouts: Vec<Timeouts>,
     /// What listens.
     pub virtual_servers: lb::VirtualServers,
     /// Where it goes.
@@ -227,6 +230,13 @@ impl Tables {
     #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
     pub const fn stamp(&self) -> u32 {
         self.generation as u32
+    }
+
+    /// How long flows of a virtual server may be silent.
+    #[inline]
+    pub fn timeouts_of(&self, virtual_server: VirtualServerId) -> Timeouts {
+        let known = self.timeouts.get(virtual_server.index());
+        known.copied().unwrap_or(Timeouts::udp())
     }
 
     /// What frames that leave by a VLAN have in common.

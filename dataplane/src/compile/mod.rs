@@ -8,6 +8,7 @@ mod egresses;
 mod names;
 mod services;
 mod snat;
+mod timeouts;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -134,6 +135,7 @@ pub fn compile(
     let limits = Limits::of(&virtual_servers, &surroundings.defences);
     let spread = compile_spread(config, &vlans, &virtual_servers, names);
     let (virtual_server_stats, member_stats) = names.stats();
+    let timeouts = timeouts::compile(&virtual_servers);
     let member_ways = compile_member_ways(&pools, &routes, &vlans);
     let egress = compile_egress(config, &vlans);
     let exits = compile_exits(&vlans, &egress);
@@ -153,6 +155,7 @@ pub fn compile(
         spread,
         routes,
         member_ways,
+        timeouts,
         virtual_servers,
         pools,
         virtual_server_stats,

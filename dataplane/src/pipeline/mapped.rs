@@ -7,7 +7,7 @@ use lb::{Endpoint, Filtering, Mapping, MemberId, VirtualServer, VirtualServerId}
 use net::{Addr, Deltas, FlowKey, IpProto, L4Port, Layers, Packet, Tuple};
 
 use super::lease::Way;
-use super::open::{opens_connection, timeouts};
+use super::open::opens_connection;
 use super::{Arrival, FlowData, Leg, NextHop, State, service_counters};
 use crate::journal::Kind;
 use crate::tables::Tables;
@@ -175,7 +175,7 @@ impl State {
             deltas: Deltas::between(&key, &reply.inverted()),
         };
         let hashed = self.flows.hashed(Tuple::from(&key));
-        let timeouts = timeouts(virtual_server);
+        let timeouts = tables.timeouts_of(virtual_server.id);
         let entered = self
             .flows
             .enter(hashed, reply_hashed, &timeouts, data, arrival.now);

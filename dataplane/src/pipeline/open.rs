@@ -1,7 +1,7 @@
 //! Packets without a flow: virtual server, member, route, translation; the flow is inserted last,
 //! when every step agreed, so a refusal leaves nothing behind.
 
-use conntrack::{Direction, EndReason, Hashed, InsertError, Timeouts};
+use conntrack::{Direction, EndReason, Hashed, InsertError};
 use lb::{MemberId, VirtualServer};
 use net::header::tcp_flags;
 use net::{Addr, Deltas, FlowKey, IpProto, Layers, Packet, Tuple};
@@ -192,7 +192,7 @@ impl State {
             reply: reply_leg,
             deltas: Deltas::between(&original, &reply.inverted()),
         };
-        let (lasts, now) = (timeouts(virtual_server), arrival.now);
+        let (lasts, now) = (tables.timeouts_of(virtual_server.id), arrival.now);
         let entered = if let Some(beside) = beside {
             let salt = salt(member_id);
             let flows = &mut self.flows;
@@ -331,33 +331,4 @@ fn unanswerable(addr: &Addr) -> Option<DropReason> {
         addr.octets()[0] == 0xff
     };
     group.then_some(DropReason::Multicast)
-}
-
-/// How long flows of a virtual server may be silent.
-pub(super) fn timeouts(virtual_server: &VirtualServer) -> Timeouts {
-    let base = match virtual_server.proto {
-        IpProto::TCP => Timeouts::tcp(),
-        IpProto::SCTP => Timeouts::sctp(),
-        _ => Timeouts::udp(),
-    };
-    let profile = &virtual_server.profile;
-    let base = base.with_idle(profile.idle_timeout);
-    if virtual_server.proto == IpProto::TCP {
-        let tcp = &profile.tcp;
-        return base
-            .with_opening(tcp.handshake_timeout)
-            .with_half_closed(tcp.half_close_timeout.unwrap_or(profile.idle_timeout))
-            .with_closing(tcp.close_timeout)
-            .with_time_wait(tcp.time_wait_timeout);
-    }
-    if virtual_server.proto == IpProto::SCTP {
-        return base;
-    }
-    // Traffic that is never answered, such as syslog, is traffic all the same.
-    base.with_opening(
-        profile
-            .udp
-            .unreplied_timeout
-            .unwrap_or(profile.idle_timeout),
-    )
 }

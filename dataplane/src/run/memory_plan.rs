@@ -128,8 +128,9 @@ pub struct Plan {
     pub rings: u64,
     /// The flow tables, full of IPv4 flows.
     pub tables: u64,
-    /// What IPv6 flows add if all are, and each has addresses of its own; and what counting clients adds.
-    pub tables_v6: u64,
+    /// What is added if all flows are IPv6 and each has addresses of its own, every client is counted and
+    /// every mapping is used.
+    pub more: u64,
     /// What workers hand frames to each other by.
     pub handoff: u64,
     /// What is known of datagrams in fragments, if as many as can be are under way.
@@ -179,8 +180,7 @@ impl Plan {
             packets,
             rings: wanted.rings,
             tables,
-            tables_v6: self::tables(flows, wanted.workers, true) - tables
-                + Defences::octets(flows as usize) as u64,
+            more: more(flows, wanted.workers),
             handoff: handoff_octets(wanted.workers),
             fragments: (trains::OCTETS as u64) * u64::from(wanted.workers),
             records: 0,
@@ -305,12 +305,12 @@ impl Plan {
             "memory plan, before any is taken:\n{}",
             self.parts()
         );
-        if self.ordinary() + self.tables_v6 > offered.ordinary {
+        if self.ordinary() + self.more > offered.ordinary {
             warn!(
-                more_mib = self.tables_v6.div_ceil(MIB),
+                more_mib = self.more.div_ceil(MIB),
                 left_mib = (offered.ordinary - self.ordinary()) / MIB,
-                "memory is enough for IPv4 flows, but not if most are IPv6, which take more: lower \
-                 --flow-capacity or raise the memory limit if they are"
+                "memory is enough for flows, but not if most are IPv6, clients are counted or mappings are kept, \
+                 which takes more: lower --flow-capacity or raise the memory limit if so"
             );
         }
     }
@@ -320,9 +320,17 @@ impl Plan {
 fn tables(flows: u32, workers: u16, v6: bool) -> u64 {
     let workers = u32::from(workers.max(1));
     let each = usize::try_from(flows.div_ceil(workers)).unwrap_or(usize::MAX);
-    let flows = conntrack::Table::<FlowData>::octets(each, v6);
-    let octets = flows.saturating_add(mappings_octets(each)) as u64;
+    let octets = conntrack::Table::<FlowData>::octets(each, v6) as u64;
     octets.saturating_mul(u64::from(workers))
+}
+
+/// What is added to the tables only as it is used: IPv6 addresses, clients that are counted, mappings.
+fn more(flows: u32, workers: u16) -> u64 {
+    let wide = tables(flows, workers, true) - tables(flows, workers, false);
+    let workers = u32::from(workers.max(1));
+    let each = usize::try_from(flows.div_ceil(workers)).unwrap_or(usize::MAX);
+    let mappings = (mappings_octets(each) as u64).saturating_mul(u64::from(workers));
+    wide + Defences::octets(flows as usize) as u64 + mappings
 }
 
 /// The most flows, in thousands, whose tables fit into so many octets; fewer than `below`. A table grows

@@ -1,0 +1,49 @@
+//! How long flows may be silent, worked out once per virtual server.
+
+use conntrack::Timeouts;
+use lb::{VirtualServer, VirtualServers};
+use net::IpProto;
+
+/// By virtual server id.
+pub(super) fn compile(servers: &VirtualServers) -> Vec<Timeouts> {
+    let mut all = Vec::new();
+    for server in servers {
+        let at = server.id.index();
+        if at >= all.len() {
+            all.resize(at + 1, Timeouts::udp());
+        }
+        if let Some(slot) = all.get_mut(at) {
+            *slot = timeouts(server);
+        }
+    }
+    all
+}
+
+/// How long flows of a virtual server may be silent.
+fn timeouts(virtual_server: &VirtualServer) -> Timeouts {
+    let base = match virtual_server.proto {
+        IpProto::TCP => Timeouts::tcp(),
+        IpProto::SCTP => Timeouts::sctp(),
+        _ => Timeouts::udp(),
+    };
+    let profile = &virtual_server.profile;
+    let base = base.with_idle(profile.idle_timeout);
+    if virtual_server.proto == IpProto::TCP {
+        let tcp = &profile.tcp;
+        return base
+            .with_opening(tcp.handshake_timeout)
+            .with_half_closed(tcp.half_close_timeout.unwrap_or(profile.idle_timeout))
+            .with_closing(tcp.close_timeout)
+            .with_time_wait(tcp.time_wait_timeout);
+    }
+    if virtual_server.proto == IpProto::SCTP {
+        return base;
+    }
+    // Traffic that is never answered, such as syslog, is traffic all the same.
+    base.with_opening(
+        profile
+            .udp
+            .unreplied_timeout
+            .unwrap_or(profile.idle_timeout),
+    )
+}
