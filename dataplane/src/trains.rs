@@ -88,6 +88,8 @@ struct Entry {
     pending: u16,
     /// Of these, those that are taken up again already.
     released: u16,
+    /// Fragments that went to another worker and may come back.
+    away: u16,
     /// The datagram's length, once its end is known; else 0.
     total: u16,
     /// Octets that have come.
@@ -292,6 +294,21 @@ impl Trains {
         over
     }
 
+    /// A fragment goes to another worker, once [`depart`](Self::depart) is told too.
+    pub fn send_away(&mut self, train: Train) {
+        if let Some(entry) = self.entries.get_mut(at(train)) {
+            entry.away = entry.away.saturating_add(1);
+        }
+    }
+
+    /// A fragment is back from another worker, which did not have the flow: it is to be dealt with.
+    pub fn come_back(&mut self, train: Train) {
+        if let Some(entry) = self.entries.get_mut(at(train)) {
+            entry.away = entry.away.saturating_sub(1);
+            entry.pending += 1;
+        }
+    }
+
     /// A fragment has been dealt with, other than by waiting. The datagram is forgotten with its last
     /// one, unless the frames may come back from another worker.
     pub fn depart(&mut self, train: Train, again: bool) {
@@ -302,7 +319,7 @@ impl Trains {
         if again {
             entry.released = entry.released.saturating_sub(1);
         }
-        let done = entry.is_complete() && entry.pending == 0;
+        let done = entry.is_complete() && entry.pending == 0 && entry.away == 0;
         if done && matches!(entry.course, Course::Flow { .. } | Course::Echo) {
             self.remove(train);
         }
@@ -468,6 +485,7 @@ impl Trains {
             waiting: EMPTY,
             pending: 0,
             released: 0,
+            away: 0,
             total: 0,
             covered: 0,
             count: 0,

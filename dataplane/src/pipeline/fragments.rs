@@ -45,7 +45,8 @@ impl State {
         };
         let name = self.name_hash(&key);
         // It has been entered, and has only waited or come back from another worker since.
-        let again = self.waited || self.asked.has(me);
+        let is_back = self.asked.has(me) && !self.waited;
+        let again = self.waited || is_back;
         let train = if again {
             self.trains.find(&key, name)
         } else {
@@ -57,6 +58,9 @@ impl State {
         let Some(train) = train else {
             return Verdict::Drop(DropReason::FragmentsFull);
         };
+        if is_back {
+            self.trains.come_back(train);
+        }
         let (course, behind) = self.trains.course(train);
         let waits = match course {
             Course::Unknown => layers.fragment == Fragment::Later,
@@ -85,6 +89,9 @@ impl State {
             }
             verdict
         };
+        if matches!(verdict, Verdict::Handoff(_)) {
+            self.trains.send_away(train);
+        }
         self.trains.depart(train, self.waited);
         verdict
     }

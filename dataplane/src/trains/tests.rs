@@ -55,6 +55,25 @@ fn a_datagram_is_forgotten_with_its_last_fragment() {
 }
 
 #[test]
+fn a_datagram_that_comes_back_from_another_worker_is_known_until_its_last_fragment_has() {
+    let mut trains = Trains::default();
+    let pieces = [(0, 1480, true), (1480, 2960, true), (2960, 3000, false)];
+    for (start, end, more) in pieces {
+        let train = arrive(&mut trains, 1, &piece(start, end, more)).unwrap();
+        trains.settle(train, Course::Elsewhere(3));
+        trains.send_away(train);
+        trains.depart(train, false);
+    }
+    for back in 1..=3 {
+        let train = trains.find(&key(1), hash(1)).expect("the train");
+        trains.come_back(train);
+        trains.settle(train, Course::Echo);
+        trains.depart(train, false);
+        assert_eq!(trains.is_empty(), back == 3, "after {back}");
+    }
+}
+
+#[test]
 fn overlaps_and_lies_condemn_a_datagram_and_exact_duplicates_do_not() {
     use DropReason::{FragmentDuplicate, FragmentOverlap};
     let known = [(0, 800, true), (1600, 2400, true)];
