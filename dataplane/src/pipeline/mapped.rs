@@ -137,6 +137,15 @@ impl State {
         if self.mappings.is_empty() || !matches!(key.proto, IpProto::TCP | IpProto::UDP) {
             return None;
         }
+        // A client may not: the other one would see an address from within (RFC 4787 REQ-9), and its answers
+        // would pass us by.
+        let from_within = tables
+            .virtual_servers
+            .lookup(key.proto, &key.dst, key.dport(), arrival.vlan.index)
+            .is_some_and(|vs| vs.profile.routed);
+        if from_within {
+            return None;
+        }
         let id = self.mappings.of_external(&outside(&key))?;
         let mapping = *self.mappings.get(id)?;
         let virtual_server = tables.virtual_servers.get(mapping.data.virtual_server)?;
