@@ -153,6 +153,7 @@ impl Site {
             ports,
             default_mtu: 1500,
             workers: layout.workers,
+            flows: 65_536,
             resolver: vlan::ResolverConfig::default(),
             batch: Duration::ZERO,
         };

@@ -9,7 +9,6 @@ mod proofs;
 
 use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use lb::VirtualServerId;
 use net::{Addr, FlowKey, Timestamp};
@@ -28,7 +27,7 @@ pub struct Defences {
     /// Nobody outside knows it: drawn at random per start.
     key: (u64, u64),
     /// Flows that all workers hold at most.
-    flows: AtomicUsize,
+    flows: usize,
     clients: OnceLock<Clients>,
     proofs: OnceLock<Proofs>,
 }
@@ -38,25 +37,19 @@ pub struct Defences {
 pub struct Client(u64);
 
 impl Defences {
-    /// Nothing is limited yet.
-    pub const fn new(seed: u64) -> Self {
+    /// Nothing is limited yet. `flows`: how many all workers hold at most.
+    pub const fn new(seed: u64, flows: usize) -> Self {
         Self {
             key: (seed, seed.rotate_left(32) ^ 0x5bd1_e995_9e37_79b9),
-            flows: AtomicUsize::new(0),
+            flows,
             clients: OnceLock::new(),
             proofs: OnceLock::new(),
         }
     }
 
-    /// A worker says how many flows it holds at most, before the first client is counted.
-    pub(crate) fn join(&self, flows: usize) {
-        self.flows.fetch_add(flows, Relaxed);
-    }
-
     /// From now on clients may be counted.
     pub(crate) fn count_clients(&self) {
-        self.clients
-            .get_or_init(|| Clients::new(self.flows.load(Relaxed)));
+        self.clients.get_or_init(|| Clients::new(self.flows));
     }
 
     /// From now on clients may be asked for a proof.
@@ -177,7 +170,7 @@ mod tests {
         fn a_question_is_never_an_answer_to_the_syn_and_its_own_answer_is_known_for_a_minute(
             seq: u32, payload_len in 0..1460_u32, sport: u16, begun in 0..u64::MAX / 2, waits in 0..60_000_000_000_u64,
         ) {
-            let defences = Defences::new(begun);
+            let defences = Defences::new(begun, 0);
             let syn = Syn { seq, payload_len };
             let (cookie, _) = defences.question(&key(sport), syn, at(begun));
             let acknowledges = cookie.wrapping_sub(seq.wrapping_add(1)) <= payload_len;
@@ -190,8 +183,24 @@ mod tests {
     }
 
     #[test]
+    fn there_is_room_for_as_many_clients_as_flows_from_the_first_configuration_on() {
+        let flows = 20_000;
+        let defences = Defences::new(1, flows);
+        defences.count_clients();
+        let refused = (0..20_000_u32)
+            .map(|n| Addr::from_v4((n + 1).to_be_bytes()))
+            .filter(|addr| {
+                let client =
+                    defences.client(VirtualServerId::from(std::num::NonZeroU32::MIN), addr);
+                defences.enter(client, 1) != Entered::Counted
+            })
+            .count();
+        assert!(refused < flows / 1000, "{refused}");
+    }
+
+    #[test]
     fn a_number_that_would_acknowledge_the_syn_is_replaced_by_its_twin() {
-        let defences = Defences::new(1);
+        let defences = Defences::new(1, 0);
         let syn = |seq| Syn {
             seq,
             payload_len: 0,

@@ -117,6 +117,7 @@ impl Rig {
             ports,
             default_mtu: config.default_mtu,
             workers,
+            flows: config.flow_capacity * usize::from(workers),
             resolver: ResolverConfig {
                 seed: config.seed,
                 ..ResolverConfig::default()

@@ -181,6 +181,7 @@ impl Bench {
             ports,
             default_mtu: 1500,
             workers: 1,
+            flows: 65_536,
             resolver: ResolverConfig::default(),
             batch: Duration::ZERO,
         };

@@ -292,6 +292,7 @@ fn the_longer_changes_take_to_be_taken_up_the_longer_the_next_ones_are_gathered(
         ports: Vec::new(),
         default_mtu: 1500,
         workers: 1,
+        flows: 65_536,
         resolver: vlan::resolver::ResolverConfig::default(),
         batch: Duration::from_nanos(1),
     };

@@ -55,6 +55,8 @@ pub struct ControlConfig {
     pub default_mtu: u16,
     /// How many workers there are.
     pub workers: u16,
+    /// Flows that all workers together track at most.
+    pub flows: usize,
     /// How neighbours are resolved.
     pub resolver: ResolverConfig,
     /// Changes that arrive within this time of the last publication are published together; zero
@@ -142,7 +144,7 @@ impl Control {
             default_mtu: config.default_mtu,
             links: Links::new(config.ports.len()),
             stations: Stations::default(),
-            defences: Arc::new(Defences::new(config.resolver.seed)),
+            defences: Arc::new(Defences::new(config.resolver.seed, config.flows)),
             draining: false,
             ceded: BTreeSet::new(),
         };

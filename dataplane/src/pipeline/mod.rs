@@ -193,7 +193,6 @@ impl Pipeline {
 
     /// Takes note of what holds off too many connections.
     fn hold_off(mut self) -> Self {
-        self.tables.defences.join(self.state.flows.capacity());
         self.state.counted.refresh(&self.tables);
         self.state.syn_guard.refresh(&self.tables);
         self

@@ -188,8 +188,10 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         ports: ports.infos(),
         default_mtu: args.default_mtu,
         workers: args.workers,
+        flows: usize::try_from(plan.flows).unwrap_or(usize::MAX),
         resolver: ResolverConfig {
-            seed,
+            // Of its own: what is chosen by the other one, such as source ports, can be seen from outside.
+            seed: random_seed()?,
             ..ResolverConfig::default()
         },
         batch: CONFIG_BATCH,

@@ -64,6 +64,7 @@ fn a_port_under_traffic_is_let_go_restarted_and_taken_up_with_every_buffer_in_it
             }],
             default_mtu: 1500,
             workers: WORKERS,
+            flows: 2048,
             resolver: ResolverConfig::default(),
             batch: Duration::ZERO,
         },
