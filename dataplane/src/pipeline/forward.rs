@@ -203,6 +203,7 @@ impl State {
             return self.undelivered(tables, arrival, packet, layers, sent, reason);
         }
         self.count_service(tables, &data, direction, len);
+        self.went = Some((id, direction));
         verdict
     }
 

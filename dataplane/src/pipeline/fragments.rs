@@ -10,7 +10,7 @@ use net::header::{Tcp, view};
 use net::{FlowKey, Fragment, IpProto, L4Port, Layers, Network, Packet, Rewrite};
 
 use super::forward::{Fate, fate};
-use super::{Arrival, State};
+use super::{Arrival, State, goes};
 use crate::steer::Steering;
 use crate::tables::Tables;
 use crate::trains::{Course, Key};
@@ -135,13 +135,15 @@ impl State {
         }
         let origin = sequence_origin(packet, layers);
         let l3 = packet.shape().start + layers.l3;
-        let verdict = match self.flows.lookup_hashed(hash, &layers.key) {
+        self.went = None;
+        let found = self.flows.lookup_hashed(hash, &layers.key);
+        let verdict = match found.filter(|(_, direction)| goes(layers, *direction)) {
             Some((id, direction)) => self.forward(tables, arrival, packet, layers, id, direction),
             None => self.without_flow(tables, arrival, packet, layers),
         };
         match verdict {
             Verdict::Transmit(..) | Verdict::Cut(..) | Verdict::Hold(..) => {
-                let Some((id, direction)) = self.flows.lookup_hashed(hash, &layers.key) else {
+                let Some((id, direction)) = self.went else {
                     return (verdict, lost);
                 };
                 let to = self.flows.get(id).map(|flow| flow.translated(direction));
@@ -231,6 +233,10 @@ impl State {
         };
         // With the ports of the first, so that it leaves by the same link of a LAG.
         let (to, key) = (flow.translated(direction), flow.key(direction));
+        // After 65,536 others an identifier is a new flow's.
+        if (key.src, key.dst) != (layers.key.src, layers.key.dst) {
+            return Verdict::Drop(DropReason::FlowGone);
+        }
         let layers = &Layers { key, ..*layers };
         let len = packet.len();
         let rewrite = Rewrite::with_deltas(to, deltas);

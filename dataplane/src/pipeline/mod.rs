@@ -42,7 +42,7 @@ mod syn_guard;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use conntrack::{Direction, EndReason, TableConfig, TcpSegment};
+use conntrack::{Direction, EndReason, FlowId, TableConfig, TcpSegment};
 use crossbeam::queue::ArrayQueue;
 use lb::snat::PortStripe;
 use net::header::{Tcp, tcp_flags, view};
@@ -122,6 +122,8 @@ struct State {
     own: Own,
     /// Datagrams in fragments.
     trains: Trains,
+    /// By which flow the last packet went that took the long way: the later fragments of a datagram follow.
+    went: Option<(FlowId, Direction)>,
     /// Whether the burst in hand is of fragments that have waited.
     waited: bool,
     idents: fragments::Idents,
@@ -179,6 +181,7 @@ impl Pipeline {
                 asked: Asked::NOBODY,
                 own: Own::default(),
                 trains: Trains::default(),
+                went: None,
                 waited: false,
                 idents: fragments::Idents::alone(config.seed),
                 scribe: None,
@@ -454,7 +457,7 @@ impl State {
 
     /// Writes down what happened to a flow, if somebody wants to know.
     #[inline]
-    fn note(&self, id: conntrack::FlowId, kind: Kind) {
+    fn note(&self, id: FlowId, kind: Kind) {
         if let Some(scribe) = &self.scribe
             && let Some(flow) = self.flows.get(id)
         {
@@ -463,7 +466,7 @@ impl State {
     }
 
     /// Forgets a flow before its time.
-    fn end_flow(&mut self, tables: &Tables, id: conntrack::FlowId, reason: EndReason) {
+    fn end_flow(&mut self, tables: &Tables, id: FlowId, reason: EndReason) {
         self.note(id, Kind::Ended(reason));
         if let Some(flow) = self.flows.get(id)
             && mapped::has_mapping(flow.data().member)
