@@ -51,14 +51,33 @@ impl Clients {
         Self::words(flows) * size_of::<AtomicU64>()
     }
 
-    /// The words that a client may be in.
-    fn places(&self, hash: u64) -> impl Iterator<Item = &AtomicU64> + Clone {
+    /// The two buckets that a client may be in.
+    fn buckets(&self, hash: u64) -> [&[AtomicU64]; 2] {
         let buckets = (self.words.len() / WAYS) as u64;
-        let bucket = move |hash: u64| {
+        [hash, hash << 32].map(|hash| {
             let at = usize::try_from(((hash >> 32) * buckets) >> 32).unwrap_or(0) * WAYS;
             self.words.get(at..at + WAYS).unwrap_or(&[])
-        };
-        bucket(hash).iter().chain(bucket(hash << 32))
+        })
+    }
+
+    /// The words in them.
+    fn places(&self, hash: u64) -> impl Iterator<Item = &AtomicU64> + Clone {
+        let [first, second] = self.buckets(hash);
+        first.iter().chain(second)
+    }
+
+    /// A free word for a new client: of the bucket that has more of them, so that both fill up alike.
+    fn vacant(&self, hash: u64) -> Option<(&AtomicU64, u64)> {
+        let [first, second] = self.buckets(hash).map(|bucket| {
+            let words = bucket.iter().map(|word| (word, word.load(Relaxed)));
+            let free = words.filter(|(_, seen)| seen & COUNT == 0);
+            (free.clone().count(), { free }.next())
+        });
+        if second.0 > first.0 {
+            second.1
+        } else {
+            first.1
+        }
     }
 
     const fn tag(hash: u64) -> u64 {
@@ -89,8 +108,7 @@ impl Clients {
                 if limit == 0 {
                     return Entered::OverLimit;
                 }
-                let mut words = places.clone().map(|word| (word, word.load(Relaxed)));
-                let Some((word, seen)) = words.find(|(_, seen)| seen & COUNT == 0) else {
+                let Some((word, seen)) = self.vacant(hash) else {
                     return Entered::Full;
                 };
                 (word, seen, tag | 1)

@@ -30,20 +30,20 @@ pub(super) struct SynGuard {
 /// New connections of a virtual server: up to a second's worth at once, then evenly.
 #[derive(Debug, Default, Clone, Copy)]
 struct Rate {
-    /// When all that were let in would have come one by one, ns.
-    until: u64,
+    /// When all that were let in would have come one by one, in parts of a nanosecond.
+    until: u128,
     /// When somebody was asked last, ns; 0 is never.
     asked: u64,
 }
 
 impl Rate {
     fn admits(&mut self, now: Timestamp, per_second: u32) -> bool {
-        let now = now.as_nanos();
-        let interval = SECOND / u64::from(per_second.max(1));
+        // Fine enough that what the division leaves lets nobody in.
+        let [now, second] = [now.as_nanos(), SECOND].map(|nanos| u128::from(nanos) << 32);
+        let interval = second / u128::from(per_second.max(1));
         // The clock may have gone back.
-        let until = self.until.clamp(now, now.saturating_add(SECOND + interval));
-        // With 1 ns to spare for what the division leaves.
-        let admitted = until - now + interval <= SECOND + u64::from(per_second == 1);
+        let until = self.until.clamp(now, now + second + interval);
+        let admitted = until - now + interval <= second;
         self.until = if admitted { until + interval } else { until };
         admitted
     }
