@@ -40,7 +40,7 @@ fn a_kind_without_a_definition_is_refused_with_those_that_have_one() {
         assert!(
             ran.err.contains(
                 "(there are F5SPKVlan, F5SPKStaticRoute, F5SPKIngressTCP, F5SPKIngressUDP, \
-                 F5SPKIngressNGAP, F5SPKIngressDiameter)"
+                 F5SPKIngressNGAP, F5SPKIngressDiameter, F5SPKSnatpool, F5SPKEgress)"
             ),
             "{ran}"
         );
