@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use cel::{Context, Program, Value as Cel};
 use config::{Kind, schema};
-use jsonschema::{Draft, Validator};
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{Draft, ValidationError, Validator};
 use serde_json::Value;
 
 /// Validators of all custom kinds.
@@ -59,13 +60,20 @@ impl Api {
 
     /// Everything that is wrong.
     pub fn errors(&self, object: &Value) -> Vec<String> {
+        let (validator, rules) = &self.kinds[object["kind"].as_str().unwrap()];
+        let said = |error: ValidationError<'_>| format!("{}: {error}", error.instance_path());
+        // Which fields are unknown is seen while the object is decoded, nulls and all.
+        let unknown = validator.iter_errors(object).filter(|error| {
+            let kind = error.kind();
+            matches!(kind, ValidationErrorKind::AdditionalProperties { .. })
+        });
+        let unknown: Vec<String> = unknown.map(said).collect();
         let mut object = object.clone();
         prune(&mut object);
-        let (validator, rules) = &self.kinds[object["kind"].as_str().unwrap()];
-        let mut errors: Vec<String> = validator
-            .iter_errors(&object)
-            .map(|error| format!("{}: {error}", error.instance_path()))
-            .collect();
+        let mut errors: Vec<String> = validator.iter_errors(&object).map(said).collect();
+        if errors.is_empty() {
+            errors = unknown;
+        }
         // As a server does: rules are asked only of what has the right types.
         if errors.is_empty() {
             for rule in rules {
