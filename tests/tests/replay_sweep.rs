@@ -492,8 +492,14 @@ fn tshark_agrees(file: &Path, headers: &[&str]) {
     ] {
         command.args(["-o", &format!("{option}:TRUE")]);
     }
-    // Captures follow one another in this file, so streams do not belong together.
-    command.args(["-o", "tcp.desegment_tcp_streams:FALSE"]);
+    // Captures follow one another in this file, so neither streams nor fragments belong together.
+    for whole in [
+        "tcp.desegment_tcp_streams",
+        "ip.defragment",
+        "ipv6.defragment",
+    ] {
+        command.args(["-o", &format!("{whole}:FALSE")]);
+    }
     command.args(["-Y", &format!("_ws.malformed || {}", wrong.join(" || "))]);
     command.args([
         "-T",
