@@ -445,8 +445,9 @@ proptest! {
         let assembler = assemble(&out);
         // Whose place is exactly that of another is the duplicate or has one: whichever came first counts,
         // as everywhere, and the checksum tells.
-        // Of several workers, another may take it up when the datagram is whole already.
-        if !same && rig == 0 {
+        // Of several workers, another may take it up when the datagram is whole already; and what is forged of
+        // its beginning may be no packet at all, which is dropped before it is anybody's part.
+        if !same && rig == 0 && start > 0 {
             prop_assert!(assembler.done.is_empty());
         } else if !same {
             for done in &assembler.done {
