@@ -236,6 +236,17 @@ pub const TABLES: &[Known] = &[
         ],
     },
     Known {
+        name: "snat-pools",
+        about: "addresses of each SNAT pool, connections by it, and how often it ran out of ports",
+        columns: &[
+            text("snatPool", "POOL"),
+            text("addresses", "ADDRESSES"),
+            count("connections", "CONNS"),
+            eventful(count("exhausted", "EXHAUSTED")),
+            eventful(count("mappingsRefused", "MAPPINGS-REFUSED")),
+        ],
+    },
+    Known {
         name: "connections",
         about: "tracked flows; filters: --client, --member, --virtual-server, --state, …",
         columns: &[

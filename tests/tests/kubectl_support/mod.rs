@@ -43,13 +43,15 @@ const fn kind(
 
 /// Every kind that tmm takes, under the names that clusters have them.
 #[rustfmt::skip]
-pub static KINDS: [Kind; 8] = [
+pub static KINDS: [Kind; 10] = [
     kind("F5SPKVlan", "k8s.f5net.com/v1", "f5-spk-vlan", "f5-spk-vlans"),
     kind("F5SPKStaticRoute", "k8s.f5net.com/v1", "f5-spk-staticroute", "f5-spk-staticroutes"),
     kind("F5SPKIngressTCP", "ingresstcp.k8s.f5net.com/v1", "f5-spk-ingresstcp", "f5-spk-ingresstcps"),
     kind("F5SPKIngressUDP", "ingressudp.k8s.f5net.com/v1", "f5-spk-ingressudp", "f5-spk-ingressudps"),
     kind("F5SPKIngressNGAP", "k8s.f5net.com/v1", "f5-spk-ingressngap", "f5-spk-ingressngaps"),
     kind("F5SPKIngressDiameter", "k8s.f5net.com/v1", "f5-spk-ingressdiameter", "f5-spk-ingressdiameters"),
+    kind("F5SPKSnatpool", "k8s.f5net.com/v1", "f5-spk-snatpool", "f5-spk-snatpools"),
+    kind("F5SPKEgress", "k8s.f5net.com/v3", "f5-spk-egress", "f5-spk-egresses"),
     kind("Service", "v1", "service", "services"),
     kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslice", "endpointslices"),
 ];
@@ -250,6 +252,11 @@ impl ApiServer {
         self.shared.change(|state| state.read_only = read_only);
     }
 
+    /// Whether there is an object of a kind.
+    pub fn has(&self, kind: &str) -> bool {
+        self.shared.lock().objects.keys().any(|key| key.0 == kind)
+    }
+
     /// Open watches of a kind.
     pub fn watches(&self, kind: &str) -> usize {
         self.shared.lock().watches.get(kind).copied().unwrap_or(0)
@@ -434,17 +441,20 @@ fn not_found(path: &str) -> Value {
 }
 
 fn groups() -> Value {
-    let mut groups = BTreeMap::new();
+    let mut groups: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for api_version in KINDS.iter().map(|kind| kind.api_version) {
         if let Some((group, version)) = api_version.split_once('/') {
             let version = json!({"groupVersion": api_version, "version": version});
-            groups.insert(
-                group,
-                json!({"name": group, "versions": [version], "preferredVersion": version}),
-            );
+            let versions = groups.entry(group).or_default();
+            if !versions.contains(&version) {
+                versions.push(version);
+            }
         }
     }
-    let groups: Vec<Value> = groups.into_values().collect();
+    let groups = groups.into_iter().map(
+        |(group, versions)| json!({"name": group, "preferredVersion": versions[0], "versions": versions}),
+    );
+    let groups: Vec<Value> = groups.collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 

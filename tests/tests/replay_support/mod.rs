@@ -51,6 +51,10 @@ fn ipv4(packet: &[u8]) -> Result<(), String> {
     if packet.hop_limit() == 0 {
         return Err("TTL 0".to_owned());
     }
+    // The transport checksum is that of the whole datagram.
+    if packet.more_frags() || packet.frag_offset() != 0 {
+        return Ok(());
+    }
     let (src, dst) = (packet.src_addr().into(), packet.dst_addr().into());
     if packet.next_header() == IpProtocol::Icmp {
         let icmp = Icmpv4Packet::new_checked(packet.payload())
@@ -68,6 +72,9 @@ fn ipv6(packet: &[u8], layers: &Layers) -> Result<(), String> {
     let ip = Ipv6Packet::new_checked(packet).map_err(|error| format!("IPv6: {error}"))?;
     if ip.hop_limit() == 0 {
         return Err("hop limit 0".to_owned());
+    }
+    if layers.fragment != net::Fragment::Whole {
+        return Ok(());
     }
     let (src, dst) = (ip.src_addr(), ip.dst_addr());
     // Extension headers lie between the two.
