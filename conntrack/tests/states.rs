@@ -9,7 +9,7 @@ use conntrack::Direction::{Original, Reply};
 use conntrack::State::{
     CloseWait, Closed, Established, FinWait, LastAck, SynReceived, SynSent, TimeWait,
 };
-use conntrack::{Direction, EndReason, Invalid, Observed, Segment, State};
+use conntrack::{Direction, EndReason, Invalid, Observed, Segment, State, TcpSegment};
 use net::{IpProto, Timestamp};
 
 /// What must come of a segment.
@@ -410,6 +410,35 @@ fn blind_segments_do_not_keep_a_flow() {
             "{packet:?}"
         );
     }
+}
+
+#[test]
+fn whoever_has_probed_a_closed_window_goes_on_behind_the_probe() {
+    let mut table = table(4);
+    let id = table.insert(new_flow(IpProto::TCP, 1), secs(0)).unwrap();
+    common::establish(&mut table, id, secs(1));
+    let window = |packet: Segment, window| {
+        let tcp = packet.tcp.map(|tcp| TcpSegment { window, ..tcp });
+        Segment { tcp, ..packet }
+    };
+    // The client fills the window of the server, which closes it.
+    let edge = 1001 + u32::from(u16::MAX);
+    for (direction, packet) in [
+        (Original, segment("PA", 1001, 9001, u32::from(u16::MAX))),
+        (Reply, window(segment("A", 9001, edge, 0), 0)),
+        // A probe of one octet (RFC 9293 section 3.8.6.1), refused, and acknowledgements behind it.
+        (Original, segment("A", edge, 9001, 1)),
+        (Reply, window(segment("A", 9001, edge, 0), 0)),
+        (Original, segment("A", edge + 1, 9001, 0)),
+        (Reply, window(segment("PA", 9001, edge, 10), 0)),
+        (Original, segment("A", edge + 1, 9011, 0)),
+    ] {
+        let seen = table.observe(id, direction, &packet, secs(9));
+        assert_eq!(seen, Observed::Accept { new_state: None }, "{packet:?}");
+    }
+    let beyond = segment("A", edge + 2, 9011, 0);
+    let seen = table.observe(id, Original, &beyond, secs(9));
+    assert_eq!(seen, Observed::Invalid(Invalid::OutOfWindow));
 }
 
 #[test]

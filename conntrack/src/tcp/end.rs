@@ -185,8 +185,14 @@ impl End {
         ack.wrapping_sub(lowest) <= self.next.wrapping_sub(lowest)
     }
 
-    /// Where a segment of this direction lies whose window ends at `edge`.
+    /// Where a segment of this direction lies whose window ends at `edge`. Whoever probes a closed window
+    /// has sent beyond it (RFC 9293 section 3.8.6.1), and numbers what follows accordingly.
     pub(super) fn place(&self, segment: &TcpSegment, edge: u32, peer: &Self) -> Place {
+        let edge = if before(edge, self.next) {
+            self.next
+        } else {
+            edge
+        };
         if !peer.may_have_acked(segment.ack, self) {
             Place::Outside
         } else if self.may_send(segment.seq, edge, peer) {
