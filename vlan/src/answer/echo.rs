@@ -34,22 +34,28 @@ pub fn handle_echo(
         return Outcome::Ignore(Ignored::Fragment);
     }
     let frame = packet.data();
-    let Some(eth) = view::<Ethernet>(frame, 0) else {
-        return Outcome::Ignore(Ignored::Malformed);
+    let station = match asker(frame, layers, vlan, owned) {
+        Ok(station) => station,
+        Err(ignored) => return Outcome::Ignore(ignored),
     };
-    let (station, to) = (MacAddr(eth.src), MacAddr(eth.dst));
-    let src = layers.key.src;
-    if !is_unicast(src.ip()) || to.is_group() {
-        return Outcome::Ignore(Ignored::BadSource);
-    }
-    if vlan.is_ours(station) || owned.get(vlan.index, &src).is_some() {
-        return Outcome::Ignore(Ignored::Own);
-    }
     if frame.get(layers.l4 + 1) != Some(&0) || has_hops_left(frame, layers) {
         return Outcome::Ignore(Ignored::Malformed);
     }
     reply(packet, layers, station, ours, vlan.encap)
         .map_or(Outcome::Ignore(Ignored::NoRoom), |()| Outcome::Reply)
+}
+
+/// The station that asks, if it may be answered: one host, and none of ours.
+fn asker(frame: &[u8], layers: &Layers, vlan: &Vlan, owned: &Owned) -> Result<MacAddr, Ignored> {
+    let eth = view::<Ethernet>(frame, 0).ok_or(Ignored::Malformed)?;
+    let (station, src) = (MacAddr(eth.src), layers.key.src);
+    if !is_unicast(src.ip()) || MacAddr(eth.dst).is_group() {
+        return Err(Ignored::BadSource);
+    }
+    if vlan.is_ours(station) || owned.get(vlan.index, &src).is_some() {
+        return Err(Ignored::Own);
+    }
+    Ok(station)
 }
 
 /// Answers one fragment of an echo request to an address we own, by itself: the first becomes the first
@@ -70,17 +76,10 @@ pub fn handle_echo_fragment(
         return Outcome::Ignore(Ignored::NotOurs);
     }
     let frame = packet.data();
-    let Some(eth) = view::<Ethernet>(frame, 0) else {
-        return Outcome::Ignore(Ignored::Malformed);
+    let station = match asker(frame, layers, vlan, owned) {
+        Ok(station) => station,
+        Err(ignored) => return Outcome::Ignore(ignored),
     };
-    let (station, to) = (MacAddr(eth.src), MacAddr(eth.dst));
-    let src = layers.key.src;
-    if !is_unicast(src.ip()) || to.is_group() {
-        return Outcome::Ignore(Ignored::BadSource);
-    }
-    if vlan.is_ours(station) || owned.get(vlan.index, &src).is_some() {
-        return Outcome::Ignore(Ignored::Own);
-    }
     let first = layers.fragment == Fragment::First;
     let other_headers = layers.network == Network::Ipv6 && layers.l4 - layers.l3 != 48;
     if other_headers || (first && frame.get(layers.l4 + 1) != Some(&0)) {
