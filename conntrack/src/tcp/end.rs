@@ -186,13 +186,10 @@ impl End {
     }
 
     /// Where a segment of this direction lies whose window ends at `edge`. Whoever probes a closed window
-    /// has sent beyond it (RFC 9293 section 3.8.6.1), and numbers what follows accordingly.
+    /// has sent beyond it (RFC 9293 section 3.8.6.1), and numbers acknowledgements accordingly; not more data.
     pub(super) fn place(&self, segment: &TcpSegment, edge: u32, peer: &Self) -> Place {
-        let edge = if before(edge, self.next) {
-            self.next
-        } else {
-            edge
-        };
+        let probed = segment.end() == segment.seq && before(edge, self.next);
+        let edge = if probed { self.next } else { edge };
         if !peer.may_have_acked(segment.ack, self) {
             Place::Outside
         } else if self.may_send(segment.seq, edge, peer) {
