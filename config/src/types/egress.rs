@@ -33,7 +33,7 @@ pub struct Egress {
     pub dual_stack: bool,
     /// How the client's address is translated.
     pub snat: Snat,
-    /// As [`VirtualServer::snat_pool`].
+    /// As [`super::VirtualServer::snat_pool`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snat_pool: Option<Arc<str>>,
     /// Where it listens.
