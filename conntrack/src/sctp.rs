@@ -155,7 +155,8 @@ impl Association {
         {
             return Step::Reopen;
         }
-        let chosen = self.echoed & 1 << direction.opposite() as u8 != 0;
+        // Once a cookie is on its way, what was offered before must not be displaced by what anybody offers.
+        let chosen = self.echoed != 0;
         let (sender, _) = self.pair(direction);
         let first = sender.offered == 0;
         sender.offer(tag, chosen);
@@ -219,16 +220,22 @@ impl Association {
 
     /// ABORT and SHUTDOWN COMPLETE; with the T bit they carry their sender's tag.
     fn end(&mut self, state: State, direction: Direction, packet: &Chunks) -> Step {
+        let followed = self.echoed & 1 << direction as u8 != 0;
         let (sender, receiver) = self.pair(direction);
         let whose = if packet.reflected { sender } else { receiver };
         let (offered, agreed) = (whose.offers(packet.vtag), whose.agrees(packet.vtag));
         let opening = matches!(state, State::CookieWait | State::CookieEchoed);
         let abort = packet.has(chunk::ABORT);
+        // Anybody may offer a tag and then end what was offered. That is no other handshake's end, so long
+        // as another may be under way: only the one offer there is, or the one that was taken, counts. And who
+        // answers with its own tag has no handshake under way (RFC 9260 section 8.4).
+        let only = whose.older == 0 || followed && whose.offered == packet.vtag;
+        let ends = offered && only && !packet.reflected;
         match state {
             State::Closed | State::ShutdownComplete if agreed || offered => Step::Pass,
             // The answer to the SHUTDOWN ACK of an older association.
             _ if opening && !abort && packet.reflected => Step::Pass,
-            _ if opening && abort && offered => Step::Live(State::Closed),
+            _ if opening && abort && ends => Step::Live(State::Closed),
             _ if agreed && abort => Step::Live(State::Closed),
             State::ShutdownAckSent if agreed => Step::Live(State::ShutdownComplete),
             // Of a handshake beside an association that lives, or ahead of the SHUTDOWN ACK.

@@ -18,6 +18,9 @@ use crate::flow::Direction;
 use crate::state::{Invalid, State};
 use end::{End, HALF_OPEN, PICKED_UP, Place, RENEWED, SENT_FIN, SENT_SYN, SYN_ACKED, before};
 
+/// A SYN carries at most so much data (RFC 7413), octets.
+const MOST_WITH_SYN: u32 = 0xffff;
+
 /// The fields of a TCP header that tracking needs, in host order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TcpSegment {
@@ -151,8 +154,8 @@ impl Connection {
     }
 
     /// Takes note of `segment`, which was sent in `direction` when the state was `state`. `renewed` is
-    /// the ISN of the last SYN that passed from the client in a live connection, see `RENEWED`: kept
-    /// elsewhere, as it is hardly ever needed.
+    /// the ISN of the client's last SYN: of the one that began the connection, or of another that passed in
+    /// it since, see `RENEWED`. It is kept elsewhere, as it is hardly ever needed.
     pub(crate) fn observe(
         &mut self,
         state: State,
@@ -165,7 +168,7 @@ impl Connection {
             control if (control & (SYN | FIN | RST)).count_ones() > 1 => {
                 Step::Invalid(Invalid::Flags)
             }
-            control if control & RST != 0 => self.reset(state, direction, segment),
+            control if control & RST != 0 => self.reset(state, direction, segment, *renewed),
             control if control & SYN != 0 => self.synchronise(state, direction, segment, renewed),
             _ => self.transfer(state, direction, segment),
         }
@@ -192,6 +195,7 @@ impl Connection {
                         *peer = End::default();
                     }
                     *sender = End::start(segment);
+                    *renewed = segment.seq;
                 }
                 if first { Step::Live(state) } else { Step::Pass }
             }
@@ -230,6 +234,8 @@ impl Connection {
             // Newer than all that went before (RFC 9293 section 3.6.1), whichever side begins.
             State::TimeWait if !with_ack && !before(segment.seq, sender.next) => Step::Reopen,
             State::Closed if !with_ack && direction == Direction::Reply => Step::Reopen,
+            // The SYN of this very connection, late: what answers it, late as well, begins nothing anew.
+            _ if opening && !sender.knows(RENEWED) && segment.seq == *renewed => Step::Pass,
             // In a connection that lives, whoever still knows it answers with an acknowledgement (RFC
             // 5961 section 4), and the sender resets what is stale. In time-wait, the server may take an
             // older SYN that has a newer timestamp (RFC 6191).
@@ -317,7 +323,13 @@ impl Connection {
 
     /// A RST. It ends the connection only if its receiver takes it: a blind attacker knows
     /// the tuple, not the sequence numbers (RFC 5961 section 3).
-    fn reset(&mut self, state: State, direction: Direction, segment: &TcpSegment) -> Step {
+    fn reset(
+        &mut self,
+        state: State,
+        direction: Direction,
+        segment: &TcpSegment,
+        renewed: u32,
+    ) -> Step {
         let (sender, peer) = self.ends(direction);
         let seq = segment.seq;
         let refused = match (state, direction) {
@@ -350,7 +362,14 @@ impl Connection {
                 if seq != sender.next && !inside {
                     // A socket that is gone answers what is late with the number that this acknowledges.
                     let late = sender.knows(SENT_FIN) && sender.may_send(seq, edge, peer);
-                    return if late {
+                    // A client that calls anew resets what answers an earlier call of it; and a server that
+                    // has lost the connection, and takes no other, refuses the call.
+                    let answer = segment.ack.wrapping_sub(renewed).wrapping_sub(1);
+                    let refuses = peer.knows(RENEWED)
+                        && direction == Direction::Reply
+                        && segment.has(ACK)
+                        && answer <= MOST_WITH_SYN;
+                    return if late || sender.knows(RENEWED) || refuses {
                         Step::Pass
                     } else {
                         Step::Invalid(Invalid::OutOfWindow)

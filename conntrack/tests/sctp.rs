@@ -281,6 +281,66 @@ fn made_up_handshakes_neither_end_an_association_nor_change_its_tags() {
 }
 
 #[test]
+fn who_made_up_an_init_cannot_end_the_handshake_of_another() {
+    // With the tag that it offered itself, as the server or as the client, with the T bit or without.
+    for abort in [
+        (Original, 66, "ABORT:T", To(CookieWait)),
+        (Reply, 66, "ABORT", To(CookieWait)),
+    ] {
+        Lab::new()
+            .run("before INIT ACK", &[OPEN[0]])
+            .run(
+                "made up",
+                &[(Original, 0, "INIT=66", To(CookieWait)), abort],
+            )
+            .run("then", &OPEN[1..]);
+        Lab::new()
+            .run("before COOKIE ECHO", &OPEN[..2])
+            .run(
+                "made up",
+                &[(Original, 0, "INIT=66", To(CookieWait)), abort],
+            )
+            .run("then", &OPEN[2..])
+            .run("then", &DATA);
+    }
+    Lab::new()
+        .run("before COOKIE ACK", &OPEN[..3])
+        .run(
+            "made up",
+            &[
+                (Original, 0, "INIT=66", To(CookieEchoed)),
+                (Original, 0, "INIT=67", To(CookieEchoed)),
+                (Original, 67, "ABORT:T", To(CookieEchoed)),
+                (Reply, 67, "ABORT", To(CookieEchoed)),
+                (Original, 0x700, "ABORT:T", TAG),
+            ],
+        )
+        .run("then", &OPEN[3..])
+        .run("then", &DATA);
+    // First comes who makes it up.
+    Lab::new().run(
+        "made up first",
+        &[
+            (Original, 0, "INIT=66", To(CookieWait)),
+            (Original, 66, "ABORT:T", To(CookieWait)),
+            (Original, 0, "INIT=7", To(CookieWait)),
+            (Original, 66, "ABORT:T", To(CookieWait)),
+            OPEN[1],
+            OPEN[2],
+            OPEN[3],
+        ],
+    );
+    // Who is really there ends it: the client that knows the tag which it answered with a cookie.
+    Lab::new().run("given up", &OPEN[..3]).run(
+        "given up",
+        &[
+            (Reply, 7, "INIT-ACK=12", To(CookieEchoed)),
+            (Original, 9, "ABORT", To(Closed)),
+        ],
+    );
+}
+
+#[test]
 fn an_association_that_one_end_has_lost_is_opened_anew_beside_it() {
     let mut lab = open();
     lab.run(

@@ -536,6 +536,55 @@ fn a_server_that_crashed_may_take_a_new_connection_of_the_same_client() {
 }
 
 #[test]
+fn a_handshake_that_comes_late_once_more_begins_nothing_anew() {
+    // The numbers have gone on by more than a window since.
+    let moved: Vec<Step> = (0..10)
+        .flat_map(|n| {
+            let (seq, next) = (1001 + n * 30_000, 1001 + (n + 1) * 30_000);
+            [
+                (Original, "PA", seq, 9001, 30_000, Go(Established)),
+                (Reply, "A", 9001, next, 0, Go(Established)),
+            ]
+        })
+        .collect();
+    let late = [
+        (Original, "S", 1000, 0, 0, Go(Established)),
+        (Reply, "SA", 9000, 1001, 0, Go(Established)),
+        (Original, "PA", 301_001, 9001, 30_000, Go(Established)),
+        (Reply, "A", 9001, 331_001, 0, Go(Established)),
+        // Another number is another matter.
+        (Original, "S", 77, 0, 0, Go(Established)),
+        (Reply, "SA", 500, 78, 0, Go(SynReceived)),
+        (Original, "A", 78, 501, 0, Go(Established)),
+        (Original, "S", 77, 0, 0, Go(Established)),
+        (Reply, "SA", 500, 78, 0, Go(Established)),
+    ];
+    run_after(&[&HANDSHAKE, &moved], &late);
+}
+
+// case LNX-006: the server answers an earlier call, or refuses all
+#[test]
+fn whoever_calls_anew_may_reset_an_earlier_call_and_be_refused() {
+    run_after(
+        &[&HANDSHAKE],
+        &[
+            (Original, "R", 500_001, 0, 0, Bad(Invalid::OutOfWindow)),
+            (Reply, "RA", 800_000, 500_001, 0, Bad(Invalid::OutOfWindow)),
+            (Original, "S", 500_000, 0, 0, Go(Established)),
+            (Original, "S", 600_000, 0, 0, Go(Established)),
+            (Reply, "SA", 400, 500_001, 0, Go(Established)),
+            (Original, "R", 500_001, 0, 0, Go(Established)),
+            (Reply, "RA", 800_000, 500_001, 0, Bad(Invalid::OutOfWindow)),
+            (Reply, "RA", 800_000, 600_001, 0, Go(Established)),
+            (Reply, "R", 800_000, 0, 0, Bad(Invalid::OutOfWindow)),
+            // It was all made up: the connection lives.
+            (Original, "PA", 1001, 9001, 10, Go(Established)),
+            (Reply, "PA", 9001, 1011, 10, Go(Established)),
+        ],
+    );
+}
+
+#[test]
 fn a_client_may_begin_anew_while_opening() {
     run(&[
         (Original, "S", 1000, 0, 0, Go(SynSent)),
