@@ -41,18 +41,25 @@ fn service(name: &str, ports: &[&str]) -> Result<Value, String> {
     )
 }
 
-/// `EndpointSlice SERVICE[:PORT[/SLICE]] PROTOCOL ADDRESS:PORT… [not-ready ADDRESS:PORT…]`; the Service
-/// port is 80 where none is given. All addresses are of one family and have one port.
+/// `EndpointSlice SERVICE[:PORT[/SLICE]] PROTOCOL ADDRESS:PORT… [STATE ADDRESS:PORT…]`; the Service
+/// port is 80 where none is given. All addresses are of one family and have one port. Those behind
+/// `not-ready` are not; behind `terminating` they serve what they have, behind `ended` no longer.
 fn endpoint_slice(name: &str, words: &[&str]) -> Result<Value, String> {
     let (service, port) = name.split_once(':').unwrap_or((name, "80"));
     let (port, slice) = port.split_once('/').unwrap_or((port, "1"));
     let (protocol, addresses) = words.split_first().ok_or("no protocol")?;
-    let mut ready = true;
+    let mut conditions = json!({"ready": true});
     let mut endpoints = Vec::new();
     let (mut family, mut number) = ("IPv4", 8080);
     for word in addresses {
-        if *word == "not-ready" {
-            ready = false;
+        let state = match *word {
+            "not-ready" => Some(json!({"ready": false})),
+            "terminating" => Some(json!({"ready": false, "serving": true, "terminating": true})),
+            "ended" => Some(json!({"ready": false, "serving": false, "terminating": true})),
+            _ => None,
+        };
+        if let Some(state) = state {
+            conditions = state;
             continue;
         }
         let address: std::net::SocketAddr = word
@@ -60,7 +67,7 @@ fn endpoint_slice(name: &str, words: &[&str]) -> Result<Value, String> {
             .map_err(|_| format!("{word} is no address with port"))?;
         family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
         number = address.port();
-        endpoints.push(json!({"addresses": [address.ip()], "conditions": {"ready": ready}}));
+        endpoints.push(json!({"addresses": [address.ip()], "conditions": conditions}));
     }
     Ok(json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
