@@ -18,7 +18,7 @@
 //!
 //! Two questions have no single answer: whether a packet to a subnet or to anywhere that some virtual
 //! server takes is a reply all the same; and where a flow is that was opened before the virtual
-//! server's translation or the VLAN's `cmp_hash` was changed. There, the workers that may have the flow
+//! server's translation or mapping, or the VLAN's `cmp_hash` was changed. There, the workers that may have the flow
 //! are asked in turn before the last one opens a flow or refuses the packet. A packet says who has been
 //! asked, so it never goes round.
 
@@ -325,6 +325,10 @@ impl Steering {
         // take the rest of it for its own.
         if spread.untranslated {
             ask(by_client);
+        }
+        // A client's flows of a mapping, whatever its egress does now.
+        if spread.mapped && !by_remote(key.proto) {
+            ask(self.of_port(key.sport()));
         }
         let Hashes {
             tuple,

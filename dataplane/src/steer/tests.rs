@@ -110,6 +110,26 @@ fn a_packet_to_a_subnet_asks_for_a_reply_flow_before_it_opens_one() {
 }
 
 #[test]
+fn flows_of_a_mapping_are_asked_for_where_it_was_though_nothing_maps_ports_now() {
+    let steering = Steering::new(8, 3);
+    let spread = Spread {
+        mapped: true,
+        ..BOTH
+    };
+    let wildcard = server("0.0.0.0/0", Snat::Automap);
+    let key = tcp(v4(0, 1), 40_003, v4(1, 1), 443);
+    let question = Question {
+        key: &key,
+        cmp_hash: SpreadHash::Default,
+        server: Some(&wildcard),
+        to_self_ip: false,
+    };
+    let way = steering.itinerary(&spread, &question);
+    assert!(way.contains(&steering.of_port(key.sport())), "{way:?}");
+    assert_eq!(way.last(), Some(&steering.of_tuple(&key)));
+}
+
+#[test]
 fn cmp_hash_chooses_the_address_where_the_clients_is_translated() {
     let steering = Steering::new(16, 5);
     let host = server("10.0.1.1/32", Snat::Automap);
@@ -224,6 +244,7 @@ proptest! {
         translated: bool,
         has_server: bool,
         to_self_ip: bool,
+        mapped: bool,
         changes: Vec<(u8, bool)>,
         first: u16,
     ) {
@@ -232,6 +253,7 @@ proptest! {
         let destination = if host { "10.0.0.1/32" } else { "0.0.0.0/0" };
         let snat = |automap| if automap { Snat::Automap } else { Snat::None };
         let servers = [server(destination, snat(translated)), server(destination, snat(!translated))];
+        let spread = Spread { mapped, ..BOTH };
         let ends = |first: u16, changes: &[(u8, bool)]| {
             let (mut me, mut asked, mut hops) = (first % workers, Asked::NOBODY, 0usize);
             loop {
@@ -247,7 +269,7 @@ proptest! {
                         .then(|| &servers[usize::from(change.is_some_and(|(_, other)| other))]),
                     to_self_ip,
                 };
-                let Some(next) = steering.elsewhere(&BOTH, &question, me, asked) else {
+                let Some(next) = steering.elsewhere(&spread, &question, me, asked) else {
                     return (me, hops);
                 };
                 asked = asked.and(me);
@@ -256,7 +278,7 @@ proptest! {
             }
         };
         let (end, hops) = ends(first, &[]);
-        prop_assert!(hops <= 3);
+        prop_assert!(hops <= 3 + usize::from(mapped));
         let decided = ends(0, &[]).0;
         if has_server {
             prop_assert_eq!(end, decided);

