@@ -207,7 +207,10 @@ impl Deadlines {
 
     /// As [`set`](Self::set), for a slot just [taken](Self::take).
     pub(crate) fn enter(&mut self, slot: u32, class: Class, deadline: Timestamp, now: Timestamp) {
-        self.set(slot, class, deadline, now);
+        let new = stamp(Self::due_tick(deadline, now)) | class as u32;
+        self.words[slot as usize] = new;
+        self.counts[class as usize] += 1;
+        self.lower(slot as usize, new);
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }

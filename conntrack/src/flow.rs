@@ -6,7 +6,7 @@ use crate::sctp::Association;
 use crate::shared::Shared;
 use crate::state::{Invalid, Observed, Segment, State};
 use crate::tcp::{Connection, Step, TcpSegment};
-use crate::timeouts::Timeouts;
+use crate::timeouts::{Timeouts, TimeoutsId};
 use crate::traffic::Traffic;
 use net::tuple::{swap_ports, swap_v4};
 use net::{FlowKey, IpProto, Timestamp, Tuple};
@@ -41,6 +41,9 @@ pub struct FlowId {
     pub(crate) slot: u32,
     pub(crate) generation: u16,
 }
+
+/// Set in both values of IPv6, alive and ended.
+const V6_BIT: u8 = 2;
 
 /// Which family a flow is of, and whether it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,14 +87,14 @@ pub(crate) struct Cold {
     /// When the flow was inserted: 48 bits of microseconds (of 1,024 ns).
     created: [u16; 3],
     /// Which of the table's timeouts are its.
-    pub(crate) timeouts: u16,
+    pub(crate) timeouts: TimeoutsId,
     /// See [`Connection::observe`]; of a flow in DATAGRAMS, what tells it from others with its tuple.
     pub(crate) renewed: u32,
 }
 
 impl Cold {
     #[expect(clippy::cast_possible_truncation, reason = "48 bits, taken apart")]
-    pub(crate) const fn new(now: Timestamp, timeouts: u16) -> Self {
+    pub(crate) const fn new(now: Timestamp, timeouts: TimeoutsId) -> Self {
         let micros = now.as_nanos() >> 10;
         Self {
             created: [micros as u16, (micros >> 16) as u16, (micros >> 32) as u16],
@@ -176,7 +179,7 @@ impl<D: Copy> Flow<D> {
     /// Whether the flow's addresses are IPv6.
     #[inline]
     pub const fn is_v6(&self) -> bool {
-        matches!(self.family, Family::V6 | Family::EndedV6)
+        self.family as u8 & V6_BIT != 0
     }
 
     /// The caller's data.
@@ -267,13 +270,14 @@ impl<D: Copy> Flow<D> {
     }
 
     /// Whether a packet changes nothing but what is known of the transfer, as nearly all do: of
-    /// an established TCP connection a segment that moves data or acknowledges it, of another flow
-    /// any but its first reply. If so, [`pass`](Self::pass) is to follow; if not,
+    /// a TCP connection that is open both ways or one way a segment that moves data or acknowledges it, of another
+    /// flow any but its first reply. If so, [`pass`](Self::pass) is to follow; if not,
     /// [`Table::observe`](crate::Table::observe) is to be asked.
     #[inline(always)]
     pub const fn passes(&self, direction: Direction, tcp: Option<&TcpSegment>) -> bool {
         match (self.state, tcp) {
             (State::Established, Some(tcp)) => self.tcp.transfers(direction, tcp),
+            (State::CloseWait, Some(tcp)) => self.tcp.transfers_half_closed(direction, tcp),
             (State::Replied, None) => true,
             (State::Unreplied, None) => matches!(direction, Direction::Original),
             _ => false,
@@ -465,7 +469,7 @@ mod tests {
             (5_000_000_000, 4_000_000_000),
             (1_700_000_000_123_456_789, 1_699_990_000_000_000_000),
         ] {
-            let cold = Cold::new(Timestamp::from_nanos(birth), 0);
+            let cold = Cold::new(Timestamp::from_nanos(birth), TimeoutsId::TCP);
             let told = cold.created(Timestamp::from_nanos(later)).as_nanos();
             assert!(told <= birth && birth - told < 1024, "{birth} {told}");
         }

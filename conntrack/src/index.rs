@@ -107,15 +107,31 @@ impl Bucket {
         let mut left = self.matches(tag.octet);
         std::iter::from_fn(move || {
             while left != 0 {
-                let at = left.trailing_zeros() as usize;
+                let at = (left.trailing_zeros() as usize).min(WAYS - 1);
                 left &= left - 1;
-                let word = self.places[at % WAYS];
+                let word = self.places[at];
                 if word & !PLACE_MASK == tag.rest {
-                    return Some((at % WAYS, Place(word & PLACE_MASK)));
+                    return Some((at, Place(word & PLACE_MASK)));
                 }
             }
             None
         })
+    }
+}
+
+impl Bucket {
+    /// Where `place` is, entered with this tag.
+    #[inline]
+    fn way_of(&self, tag: Tag, place: Place) -> Option<usize> {
+        let (word, mut left) = (tag.rest | place.0, self.matches(tag.octet));
+        while left != 0 {
+            let at = (left.trailing_zeros() as usize).min(WAYS - 1);
+            if self.places[at] == word {
+                return Some(at);
+            }
+            left &= left - 1;
+        }
+        None
     }
 }
 
@@ -178,6 +194,14 @@ impl Index {
         found.map(|(_, place)| place)
     }
 
+    /// Whether a look at the home bucket of `hash` shows that there is no entry of it, as it does for nearly all
+    /// that have none.
+    #[inline]
+    pub(crate) fn lacks(&self, hash: u64) -> bool {
+        let bucket = &self.buckets[self.home(hash)];
+        bucket.matches(Tag::of(hash).octet) | bucket.passed() == 0
+    }
+
     /// The entry of `hash` that `is_match` accepts.
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut is_match: impl FnMut(Place) -> bool) -> Option<Place> {
@@ -210,7 +234,7 @@ impl Index {
             let bucket = &mut self.buckets[at];
             let vacant = bucket.matches(0);
             if vacant != 0 {
-                let way = vacant.trailing_zeros() as usize % WAYS;
+                let way = (vacant.trailing_zeros() as usize).min(WAYS - 1);
                 bucket.head[way] = tag.octet;
                 bucket.places[way] = tag.rest | place.0;
                 return;
@@ -226,8 +250,7 @@ impl Index {
         let mut at = home;
         loop {
             let bucket = &mut self.buckets[at];
-            let found = bucket.candidates(tag).find(|(_, found)| *found == place);
-            if let Some((way, _)) = found {
+            if let Some(way) = bucket.way_of(tag, place) {
                 bucket.head[way] = 0;
                 break;
             }

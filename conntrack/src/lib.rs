@@ -77,4 +77,4 @@ pub use state::{Invalid, Observed, Segment, State};
 pub use stats::Stats;
 pub use table::{Cursor, Hashed, Hit, InsertError, NewFlow, Probe, Table, TableConfig};
 pub use tcp::TcpSegment;
-pub use timeouts::Timeouts;
+pub use timeouts::{Timeouts, TimeoutsId};

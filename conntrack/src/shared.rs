@@ -18,8 +18,10 @@ use crate::memory::Pages;
 
 /// The most sets: flows have 24 bits to name theirs.
 const MAX_SETS: usize = 1 << 24;
-/// Slots per set that can be found again.
-const SLOTS_PER_SHARED: usize = 16;
+/// Slots per set that can be found again, beyond the first of them.
+const SLOTS_PER_SHARED: usize = 64;
+/// Sets that can be found again in any table that has as many slots.
+const LEAST_SHARED: usize = 4096;
 
 /// No set.
 const NIL: u32 = u32::MAX;
@@ -94,7 +96,11 @@ pub(crate) struct Shares {
 impl Shares {
     /// For at most `slots` flows.
     pub(crate) fn new(slots: usize) -> Self {
-        let limit = Self::limit(slots);
+        Self::with_limit(slots, Self::limit(slots))
+    }
+
+    /// As [`new`](Self::new), with so many sets that can be found again.
+    fn with_limit(slots: usize, limit: usize) -> Self {
         Self {
             // Huge pages of the pool are taken whole at once, and it may never be needed.
             sets: Pages::with_capacity(slots.min(MAX_SETS), false),
@@ -106,8 +112,9 @@ impl Shares {
         }
     }
 
-    const fn limit(slots: usize) -> usize {
-        slots.div_ceil(SLOTS_PER_SHARED)
+    fn limit(slots: usize) -> usize {
+        let least = slots.min(LEAST_SHARED);
+        slots.div_ceil(SLOTS_PER_SHARED).max(least)
     }
 
     /// Octets that the index takes where there may be `slots` flows.
@@ -202,7 +209,7 @@ mod tests {
 
     #[test]
     fn equal_sets_are_kept_once_as_long_as_the_index_has_room_for_different_ones() {
-        let (hasher, mut shares) = (Hasher::new(1), Shares::new(160));
+        let (hasher, mut shares) = (Hasher::new(1), Shares::with_limit(160, 10));
         let mut enter = |n: u64| shares.enter(&hasher, &[1, n, 2, n], &[3, n, 4, n]).unwrap();
         for n in 0..12 {
             let first = enter(n);
@@ -225,7 +232,7 @@ mod tests {
             slots in prop_oneof![Just(16_usize), Just(300)],
         ) {
             let hasher = Hasher::new(1);
-            let mut shares = Shares::new(slots);
+            let mut shares = Shares::with_limit(slots, slots.div_ceil(16));
             let mut flows: Vec<([u64; 4], [u64; 4], u32)> = Vec::new();
             for (client, to, from, back, leaves) in acts {
                 let client = [1 << 60, client + 1];

@@ -19,7 +19,7 @@ use crate::shared::{Shared, Shares};
 use crate::state::{Invalid, Observed, Segment, State};
 use crate::stats::Stats;
 use crate::tcp::TcpSegment;
-use crate::timeouts::{Classes, Timeouts};
+use crate::timeouts::{Classes, Timeouts, TimeoutsId};
 
 /// Flows that may end inside [`Table::insert`] between two calls of [`Table::expire`].
 const RESERVE: u32 = 4096;
@@ -309,6 +309,13 @@ impl<D: Copy> Table<D> {
         Some(FlowId { slot, generation })
     }
 
+    /// IPv4 addresses that packets of the flow of a hit leave with in `direction`, in wire order.
+    #[inline]
+    pub fn translated_v4(&self, hit: Hit, direction: Direction) -> Option<u64> {
+        let flow = self.flows.get(hit.0.slot() as usize)?;
+        Some(flow.translated_v4(direction))
+    }
+
     /// IPv6 addresses that packets of the flow of a hit leave with in `direction`, in wire order.
     #[inline]
     pub fn translated_v6(&self, hit: Hit, direction: Direction) -> Option<[u64; 4]> {
@@ -320,12 +327,19 @@ impl<D: Copy> Table<D> {
     /// The flow that packets with `key` belong to, and which way they go.
     #[inline]
     pub fn lookup(&self, key: &FlowKey) -> Option<(FlowId, Direction)> {
-        self.lookup_hashed(self.hash(key), key)
+        self.lookup_among(self.hash(key), key)
     }
 
-    /// As [`lookup`](Self::lookup), with the hash of `key` at hand.
+    /// As [`lookup`](Self::lookup), with the hash of `key` at hand, of packets that may well have no flow.
     #[inline]
     pub fn lookup_hashed(&self, hash: u64, key: &FlowKey) -> Option<(FlowId, Direction)> {
+        if self.index.lacks(hash) {
+            return None;
+        }
+        self.lookup_among(hash, key)
+    }
+
+    fn lookup_among(&self, hash: u64, key: &FlowKey) -> Option<(FlowId, Direction)> {
         let place = self.find(hash, &Tuple::from(key))?;
         let slot = place.slot();
         let generation = self.flows[slot as usize].generation;
@@ -359,12 +373,32 @@ impl<D: Copy> Table<D> {
         self.lookup(key).is_some()
     }
 
+    /// The name of timeouts, for [`enter`](Self::enter). Those that are new take memory, so this is for the
+    /// moment in which a configuration is taken up. A table keeps 65,536 different ones; beyond these, the ones
+    /// with the next longer idle time serve.
+    pub fn timeouts_id(&mut self, timeouts: &Timeouts) -> TimeoutsId {
+        self.timeouts.id(timeouts)
+    }
+
     /// Hashes a tuple, and asks for the memory that [`is_free`](Self::is_free) will read: look at several
     /// candidates together, and the memory accesses overlap.
     #[inline]
     pub fn hashed(&self, tuple: Tuple) -> Hashed {
-        let hash = self.hasher.tuple(&tuple);
+        let hash = self.hash_ahead(&tuple);
+        Hashed { tuple, hash }
+    }
+
+    /// As [`hashed`](Self::hashed), the hash alone.
+    #[inline]
+    pub fn hash_ahead(&self, tuple: &Tuple) -> u64 {
+        let hash = self.hasher.tuple(tuple);
         self.index.prefetch(hash);
+        hash
+    }
+
+    /// As [`hashed`](Self::hashed), with the hash at hand.
+    #[inline]
+    pub const fn with_hash(tuple: Tuple, hash: u64) -> Hashed {
         Hashed { tuple, hash }
     }
 
@@ -372,11 +406,12 @@ impl<D: Copy> Table<D> {
     /// makes is in the table.
     #[inline]
     pub fn is_free(&self, hashed: &Hashed) -> bool {
-        self.find(hashed.hash, &hashed.tuple).is_none()
+        self.index.lacks(hashed.hash) || self.find(hashed.hash, &hashed.tuple).is_none()
     }
 
     /// Enters a flow, in the state SYN_SENT or UNREPLIED; its first packet is yet to be
-    /// [observed](Self::observe). What happens when the table is full is said [above](Self).
+    /// [observed](Self::observe). What happens when the table is full is said [above](Self). Timeouts that the
+    /// table does not know yet take memory, see [`timeouts_id`](Self::timeouts_id).
     pub fn insert(&mut self, new: NewFlow<D>, now: Timestamp) -> Result<FlowId, InsertError> {
         let original = self.hashed(Tuple::from(&new.original));
         let reply = self.hashed(Tuple::from(&new.reply));
@@ -384,7 +419,8 @@ impl<D: Copy> Table<D> {
             self.stats.collisions += 1;
             return Err(InsertError::Collision);
         }
-        self.enter(original, reply, &new.timeouts, new.data, now)
+        let timeouts = self.timeouts_id(&new.timeouts);
+        self.enter(original, reply, timeouts, new.data, now)
     }
 
     /// As [`insert`](Self::insert), with tuples that have been found to [be free](Self::is_free) since
@@ -393,7 +429,7 @@ impl<D: Copy> Table<D> {
         &mut self,
         original: Hashed,
         reply: Hashed,
-        timeouts: &Timeouts,
+        timeouts: TimeoutsId,
         data: D,
         now: Timestamp,
     ) -> Result<FlowId, InsertError> {
@@ -417,14 +453,13 @@ impl<D: Copy> Table<D> {
             }
             _ => 0,
         };
-        let class = self.timeouts.class(timeouts);
         // There is one: `len` is below the capacity, and few wait to be reported.
         let (slot, used) = self.deadlines.take().ok_or(InsertError::Full)?;
         let at = slot as usize;
         let generation = if used { self.flows[at].generation } else { 0 };
         let (original_tuple, reply_tuple) = (&original.tuple, &reply.tuple);
         let flow = Flow::new(original_tuple, reply_tuple, shared, data, generation, now);
-        let cold = Cold::new(now, class);
+        let cold = Cold::new(now, timeouts);
         if used {
             self.flows[at] = flow;
             self.cold[at] = cold;
@@ -435,7 +470,7 @@ impl<D: Copy> Table<D> {
             self.index.insert(hashed.hash, Place::new(slot, direction));
         }
         let state = flow.state();
-        let deadline = now + timeouts.of(state);
+        let deadline = now + self.timeouts.get(timeouts).of(state);
         self.deadlines.enter(slot, Class::of(state), deadline, now);
         self.stats.inserts += 1;
         self.stats.states[state as usize] += 1;
@@ -470,7 +505,7 @@ impl<D: Copy> Table<D> {
         original: Hashed,
         salt: u32,
         reply: Hashed,
-        timeouts: &Timeouts,
+        timeouts: TimeoutsId,
         data: D,
         now: Timestamp,
     ) -> Result<FlowId, InsertError> {
@@ -493,6 +528,15 @@ impl<D: Copy> Table<D> {
         lives.then(|| self.flow(id.slot))
     }
 
+    /// The tuple that packets in `direction` leave with, of the flow that `id` names.
+    #[inline]
+    pub fn translated(&self, id: FlowId, direction: Direction) -> Option<Tuple> {
+        let flow = self.flows.get(id.slot as usize);
+        let flow = flow.filter(|flow| flow.generation == id.generation)?;
+        let tuple = flow.tuple(direction.opposite(), self.shared_of(flow));
+        Some(tuple.inverted())
+    }
+
     /// The flow that `id` names, if it lives, to change its data.
     #[inline]
     pub fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow<D>> {
@@ -501,6 +545,7 @@ impl<D: Copy> Table<D> {
             .filter(|flow| flow.generation == id.generation)
     }
 
+    #[inline]
     fn shared_of(&self, flow: &Flow<D>) -> &Shared {
         if flow.is_v6() {
             self.shares.get(flow.shared())
@@ -518,6 +563,14 @@ impl<D: Copy> Table<D> {
         self.deadlines.give_back(slot);
     }
 
+    /// When the flow in a slot ends if it stays silent.
+    #[inline]
+    fn deadline(&self, slot: u32) -> Timestamp {
+        let (flow, cold) = (&self.flows[slot as usize], &self.cold[slot as usize]);
+        flow.last_seen() + self.timeouts.get(cold.timeouts).of(flow.state())
+    }
+
+    #[inline]
     fn flow(&self, slot: u32) -> FlowRef<'_, D> {
         let at = slot as usize;
         let cold = &self.cold[at];
@@ -572,7 +625,7 @@ impl<D: Copy> Table<D> {
     fn changed(&mut self, slot: u32, old: State, new: State, now: Timestamp) {
         self.stats.states[old as usize] -= 1;
         self.stats.states[new as usize] += 1;
-        let deadline = self.flow(slot).deadline();
+        let deadline = self.deadline(slot);
         self.deadlines.advance(slot, Class::of(new), deadline, now);
     }
 
@@ -665,7 +718,7 @@ mod tests {
         for n in 0..flows {
             let (original, reply) = v6_flow(n);
             let (original, reply) = (table.hashed(original), table.hashed(reply));
-            let entered = table.enter(original, reply, &Timeouts::tcp(), [n; 8], now);
+            let entered = table.enter(original, reply, TimeoutsId::TCP, [n; 8], now);
             assert!(entered.is_ok(), "{n}");
         }
         assert_eq!(table.address_sets(), 64);

@@ -120,6 +120,22 @@ impl Connection {
             && peer.may_have_acked(segment.ack, sender)
     }
 
+    /// As [`transfers`](Self::transfers), of a connection that one side has closed and whose FIN is acknowledged:
+    /// nothing comes behind that.
+    #[inline]
+    pub(crate) const fn transfers_half_closed(
+        &self,
+        direction: Direction,
+        segment: &TcpSegment,
+    ) -> bool {
+        let sender = match direction {
+            Direction::Original => &self.original,
+            Direction::Reply => &self.reply,
+        };
+        let closed = sender.knows(SENT_FIN) && before(sender.next, segment.end());
+        self.transfers(direction, segment) && !closed
+    }
+
     /// Takes note of a segment that [`transfers`](Self::transfers).
     #[inline(always)]
     pub(crate) fn transferred(&mut self, direction: Direction, segment: &TcpSegment) {

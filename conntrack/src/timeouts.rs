@@ -1,5 +1,6 @@
 //! How long a flow may stay silent.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::state::State;
@@ -10,7 +11,7 @@ use crate::state::State;
 /// [`other`](Self::other). Setters round up to whole seconds and hold values within one second and
 /// the largest the field holds (18 hours; for `idle` and `half_closed` 136 years, which is as good as
 /// never).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timeouts {
     idle: u32,
     half_closed: u32,
@@ -136,49 +137,54 @@ impl Timeouts {
     }
 }
 
-/// The different timeouts of a table's flows, so that a flow names its own by a number.
+/// Names timeouts that a table has been [told](crate::Table::timeouts_id).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct TimeoutsId(u16);
+
+impl TimeoutsId {
+    /// [`Timeouts::tcp`], which every table knows.
+    pub const TCP: Self = Self(0);
+}
+
+/// The different timeouts of a table's flows, so that a flow names its own by a number. New ones come with a
+/// configuration; a flow that is entered or looked at finds its own by their place.
 #[derive(Debug)]
 pub(crate) struct Classes {
     all: Vec<Timeouts>,
-    /// The class asked for last, which is often asked for again.
-    last: u16,
+    known: BTreeMap<Timeouts, u16>,
 }
 
 impl Classes {
     pub(crate) fn new() -> Self {
-        Self {
-            // More than a configuration names; beyond, a new one now and then moves them.
-            all: Vec::with_capacity(1024),
-            last: 0,
-        }
+        let mut classes = Self {
+            all: Vec::new(),
+            known: BTreeMap::new(),
+        };
+        let first = classes.id(&Timeouts::tcp());
+        debug_assert_eq!(first, TimeoutsId::TCP);
+        classes
     }
 
-    /// The class of `timeouts`, made if need be; configurations have few. After 65,536 the one with the
-    /// next longer idle time serves.
-    pub(crate) fn class(&mut self, timeouts: &Timeouts) -> u16 {
-        if self.all.get(usize::from(self.last)) == Some(timeouts) {
-            return self.last;
+    /// The number of `timeouts`. After 65,536 different ones, those with the next longer idle time serve.
+    pub(crate) fn id(&mut self, timeouts: &Timeouts) -> TimeoutsId {
+        if let Some(known) = self.known.get(timeouts) {
+            return TimeoutsId(*known);
         }
-        let found = self.all.iter().position(|known| known == timeouts);
-        let class = found.unwrap_or_else(|| {
-            if u16::try_from(self.all.len()).is_ok() {
-                self.all.push(*timeouts);
-                return self.all.len() - 1;
-            }
-            let longer = (0..self.all.len())
-                .filter(|at| self.all[*at].idle >= timeouts.idle)
-                .min_by_key(|at| self.all[*at].idle);
-            longer.unwrap_or(0)
-        });
-        self.last = u16::try_from(class).unwrap_or(0);
-        self.last
+        let Ok(new) = u16::try_from(self.all.len()) else {
+            // Idle times come first in their order.
+            let longer = self.known.range(timeouts..).next();
+            return longer.map_or(TimeoutsId::TCP, |(_, id)| TimeoutsId(*id));
+        };
+        self.all.push(*timeouts);
+        self.known.insert(*timeouts, new);
+        TimeoutsId(new)
     }
 
-    /// The timeouts of a class.
+    /// The timeouts with a number.
     #[inline]
-    pub(crate) fn get(&self, class: u16) -> &Timeouts {
+    pub(crate) fn get(&self, id: TimeoutsId) -> &Timeouts {
         const DEFAULT: Timeouts = Timeouts::tcp();
-        self.all.get(usize::from(class)).unwrap_or(&DEFAULT)
+        self.all.get(usize::from(id.0)).unwrap_or(&DEFAULT)
     }
 }
 
@@ -212,5 +218,25 @@ mod tests {
             Duration::from_secs(u64::from(u32::MAX))
         );
         assert_eq!(size_of::<Timeouts>(), 16);
+    }
+
+    #[test]
+    fn each_of_many_timeouts_keeps_its_number_and_beyond_them_the_next_longer_serve() {
+        let idle = |n: u64| Timeouts::udp().with_idle(Duration::from_secs(n));
+        let mut classes = Classes::new();
+        // The numbers 1 to 65,535; the first is that of TCP.
+        let ids: Vec<_> = (1..=65_535).map(|n| classes.id(&idle(n * 2))).collect();
+        assert_eq!(classes.id(&Timeouts::tcp()), TimeoutsId::TCP);
+        for (n, id) in (1..).zip(&ids) {
+            assert_eq!(classes.id(&idle(n * 2)), *id);
+            assert_eq!(classes.get(*id), &idle(n * 2));
+        }
+        let served = |classes: &mut Classes, n| {
+            let id = classes.id(&idle(n));
+            *classes.get(id)
+        };
+        assert_eq!(served(&mut classes, 999), idle(1000));
+        assert_eq!(served(&mut classes, 200_000), Timeouts::tcp());
+        assert_eq!(classes.all.len(), 65_536);
     }
 }

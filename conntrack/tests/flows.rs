@@ -78,8 +78,8 @@ fn flows_beside_each_other_share_a_client_and_are_found_by_their_replies() {
         let beside = table.hashed_beside(tuple, salt);
         assert_eq!(table.lookup_beside(&beside), None);
         let back = table.hashed(Tuple::from(&reply(5000 + u16::try_from(salt).unwrap())));
-        let (now, lasts) = (secs(0), Timeouts::udp());
-        let id = table.enter_beside(beside, salt, back, &lasts, salt, now);
+        let (now, lasts) = (secs(0), table.timeouts_id(&Timeouts::udp()));
+        let id = table.enter_beside(beside, salt, back, lasts, salt, now);
         ids.push(id.unwrap());
     }
     assert_eq!(table.stats().in_state(State::Datagrams), 3);

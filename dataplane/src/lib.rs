@@ -34,6 +34,7 @@ pub mod handoff;
 mod hold;
 pub mod ipfix;
 pub mod journal;
+pub mod lasting;
 pub mod memory;
 #[cfg(feature = "dpdk")]
 mod partial;

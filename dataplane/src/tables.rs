@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use conntrack::Timeouts;
 use lb::VirtualServerId;
 use net::header::ethertype;
 use net::{Addr, Encap, EthernetHeader, MacAddr, PortId, VlanIndex};
@@ -15,6 +14,7 @@ use vlan::Vlan;
 use crate::counters::{ServiceStats, SnatStats};
 use crate::defences::Defences;
 use crate::egress::{Egress, Links, Own, Segments, Stations};
+use crate::lasting::Lasting;
 use crate::routes::Routes;
 use crate::steer::Spread;
 
@@ -70,8 +70,10 @@ pub struct Tables {
     pub routes: Routes,
     /// The way to each member, by its id: what `routes` say, worked out once.
     pub member_ways: Vec<Option<MemberWay>>,
-    /// How long flows may be silent, by virtual server id.
-    pub timeouts: Vec<Timeouts>,
+    /// How long flows may be silent.
+    pub timeouts: Lasting,
+    /// Some VLAN lowers the MSS of connections.
+    pub clamps_mss: bool,
     /// What listens.
     pub virtual_servers: lb::VirtualServers,
     /// Where it goes.
@@ -230,13 +232,6 @@ impl Tables {
     #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
     pub const fn stamp(&self) -> u32 {
         self.generation as u32
-    }
-
-    /// How long flows of a virtual server may be silent.
-    #[inline]
-    pub fn timeouts_of(&self, virtual_server: VirtualServerId) -> Timeouts {
-        let known = self.timeouts.get(virtual_server.index());
-        known.copied().unwrap_or(Timeouts::udp())
     }
 
     /// What frames that leave by a VLAN have in common.

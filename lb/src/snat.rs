@@ -126,7 +126,10 @@ impl PortStripe {
     /// Whether this worker may use `port`.
     #[inline]
     pub fn contains(&self, port: L4Port) -> bool {
-        self.owner(port) == Some(self.worker)
+        // Who is alone need not divide.
+        port.0 >= self.first
+            && port.0 <= self.last
+            && (self.workers == 1 || port.0 % self.workers == self.worker)
     }
 
     /// As [`candidates`](Self::candidates), but only ports that `fits` accepts: those whose replies
@@ -154,7 +157,7 @@ impl PortStripe {
         Candidates {
             stripe: *self,
             kept,
-            at: start % self.len,
+            at: start,
             tries: MAX_TRIES.min(self.len),
             begun: false,
         }
@@ -167,6 +170,7 @@ pub struct Candidates {
     stripe: PortStripe,
     /// The client's own port, if it lies in the stripe.
     kept: Option<u16>,
+    /// The place in the stripe of the next one; of the first, any number that leads to it.
     at: u32,
     tries: u32,
     begun: bool,
@@ -183,6 +187,9 @@ impl Iterator for Candidates {
             if let Some(port) = self.kept {
                 return Some(L4Port(port));
             }
+        }
+        if self.at >= self.stripe.len {
+            self.at %= self.stripe.len;
         }
         loop {
             let offset = self.at * u32::from(self.stripe.workers);

@@ -3,11 +3,12 @@
 use thiserror::Error;
 
 use crate::checksum::{Sum, fold_small};
-use crate::flow::{Addr, FlowKey, IpProto};
+use crate::flow::{FlowKey, IpProto};
 use crate::header::{Icmp, Ipv4, Ipv6, Tcp, Udp, view_mut};
 use crate::layers::{Fragment, Layers, Network};
 use crate::packet::Packet;
 use crate::sctp;
+use crate::tuple::Tuple;
 
 /// A packet that a rewrite does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -34,29 +35,22 @@ pub struct Deltas {
 }
 
 impl Deltas {
-    /// What turning the key `from` into the key `to` does to checksums.
+    /// What turning the key `from` into the key `to`, of the same family, does to checksums.
+    #[inline]
     pub fn between(from: &FlowKey, to: &FlowKey) -> Self {
-        let addrs = |k: &FlowKey| {
-            if k.src.is_v4() {
-                // What the mapped forms have in common makes no difference.
-                let word = |a: &Addr| u64::from(u32::from_be_bytes(a.v4_octets()));
-                return Sum::of_words(word(&k.src) + word(&k.dst));
-            }
-            Sum::ZERO.add(k.src.octets()).add(k.dst.octets())
-        };
-        let identifier = |k: &FlowKey| Sum::ZERO.add_u16(k.sport().0);
-        let ports = |k: &FlowKey| Sum::ZERO.add_u16(k.sport().0).add_u16(k.dport().0);
-        let addr = addrs(to).minus(addrs(from));
+        let addr = Sum::of_words(difference(addrs(from), addrs(to))).fold();
+        // They were added as they lie in memory (RFC 1071 section 2 (B)).
+        let addr = u16::from_be(addr);
+        let identifier = |k: &FlowKey| u64::from(k.sport().0);
+        let ports = |k: &FlowKey| u64::from(k.sport().0) + u64::from(k.dport().0);
         let l4 = match to.proto {
             // One identifier stands for both ports, and ICMP has no pseudo-header (RFC 792).
-            IpProto::ICMP => identifier(to).minus(identifier(from)),
-            IpProto::ICMPV6 => addr.plus(identifier(to).minus(identifier(from))),
-            _ => addr.plus(ports(to).minus(ports(from))),
+            IpProto::ICMP => difference(identifier(from), identifier(to)),
+            IpProto::ICMPV6 => difference(identifier(from), identifier(to) + u64::from(addr)),
+            _ => difference(ports(from), ports(to) + u64::from(addr)),
         };
-        Self {
-            addr: addr.fold(),
-            l4: l4.fold(),
-        }
+        let l4 = Sum::of_words(l4).fold();
+        Self { addr, l4 }
     }
 
     /// The header checksum of an IPv4 packet that had `checksum`, after the rewrite with one hop taken
@@ -90,10 +84,30 @@ impl Deltas {
     }
 }
 
+/// The sum of both addresses, as they lie in memory.
+#[inline]
+fn addrs(key: &FlowKey) -> u64 {
+    let word = |word: &[u8; 4]| u64::from(u32::from_ne_bytes(*word));
+    if key.src.is_v4() {
+        // What the mapped forms have in common makes no difference.
+        return word(&key.src.v4_octets()) + word(&key.dst.v4_octets());
+    }
+    let [src, dst] = [&key.src, &key.dst].map(|addr| addr.octets().as_chunks().0);
+    src.iter().chain(dst).map(word).sum()
+}
+
+/// `to` less `from`, of few words each, as one's complement numbers have it: no sum of any words is told
+/// from itself and 2^64 - 1.
+#[inline]
+const fn difference(from: u64, to: u64) -> u64 {
+    let (sum, carry) = to.overflowing_add(!from);
+    sum.wrapping_add(carry as u64)
+}
+
 /// The change from one flow key to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewrite {
-    to: FlowKey,
+    to: Tuple,
     deltas: Deltas,
 }
 
@@ -102,7 +116,7 @@ impl Rewrite {
     /// family and protocol, or [`apply`](Self::apply) refuses every packet.
     pub fn new(from: &FlowKey, to: &FlowKey) -> Self {
         Self {
-            to: *to,
+            to: Tuple::from(to),
             deltas: Deltas::between(from, to),
         }
     }
@@ -110,13 +124,14 @@ impl Rewrite {
     /// A rewrite whose differences were worked out before: `deltas` must be those between the key
     /// of the packets it will be applied to and `to`.
     #[inline]
-    pub const fn with_deltas(to: FlowKey, deltas: Deltas) -> Self {
+    pub fn with_deltas(to: impl Into<Tuple>, deltas: Deltas) -> Self {
+        let to = to.into();
         Self { to, deltas }
     }
 
-    /// The key of packets after the rewrite.
+    /// The tuple of packets after the rewrite.
     #[inline]
-    pub const fn to(&self) -> &FlowKey {
+    pub const fn to(&self) -> &Tuple {
         &self.to
     }
 
@@ -127,23 +142,15 @@ impl Rewrite {
     /// with other ports: how its checksum changes depends on how long the whole packet is.
     #[inline]
     pub fn apply(&self, packet: &mut Packet<'_>, layers: &Layers) -> Result<(), RewriteError> {
-        let to = &self.to;
+        let (proto, ports) = (self.to.proto(), self.to.ports());
         // All that can be refused is, before the first octet changes.
-        let rewritable = match to.proto {
-            IpProto::TCP | IpProto::UDP | IpProto::SCTP => true,
-            // Echoes have an identifier.
-            IpProto::ICMP => matches!(layers.icmp_type, 0 | 8) && to.src.is_v4(),
-            IpProto::ICMPV6 => matches!(layers.icmp_type, 128 | 129) && !to.src.is_v4(),
-            // Of others, the addresses are all that is known.
-            _ => (to.sport(), to.dport()) == (layers.key.sport(), layers.key.dport()),
-        };
-        if layers.key.proto != to.proto || !rewritable {
+        if layers.key.proto != proto {
             return Err(RewriteError::Mismatch);
         }
-        let ports = |key: &FlowKey| (key.sport(), key.dport());
-        let other_ports = to.proto == IpProto::SCTP && ports(to) != ports(&layers.key);
-        if layers.fragment == Fragment::Later || (layers.fragment == Fragment::First && other_ports)
-        {
+        if !matches!(proto, IpProto::TCP | IpProto::UDP) {
+            self.may_be_applied(layers)?;
+        }
+        if layers.fragment == Fragment::Later {
             return Err(RewriteError::Fragment);
         }
         if layers.ttl <= 1 {
@@ -151,17 +158,16 @@ impl Rewrite {
         }
         let frame = packet.data_mut();
         self.readdress(frame, layers)?;
-        match to.proto {
+        let [sport, dport]: [[u8; 2]; 2] = zerocopy::transmute!(ports);
+        match proto {
             IpProto::TCP => {
                 let tcp: &mut Tcp = view_mut(frame, layers.l4).ok_or(RewriteError::Mismatch)?;
-                tcp.sport = to.sport().0.into();
-                tcp.dport = to.dport().0.into();
+                (tcp.sport, tcp.dport) = (sport.into(), dport.into());
                 tcp.checksum = self.deltas.adjust_transport(tcp.checksum.get()).into();
             }
             IpProto::UDP => {
                 let udp: &mut Udp = view_mut(frame, layers.l4).ok_or(RewriteError::Mismatch)?;
-                udp.sport = to.sport().0.into();
-                udp.dport = to.dport().0.into();
+                (udp.sport, udp.dport) = (sport.into(), dport.into());
                 if udp.checksum.get() != 0 {
                     let sum = self.deltas.adjust_transport(udp.checksum.get());
                     // Zero means "none"; its other representation is sent (RFC 768).
@@ -170,16 +176,38 @@ impl Rewrite {
             }
             IpProto::ICMP | IpProto::ICMPV6 => {
                 let icmp: &mut Icmp = view_mut(frame, layers.l4).ok_or(RewriteError::Mismatch)?;
-                icmp.ident = to.sport().0.into();
+                icmp.ident = sport.into();
                 icmp.checksum = self.deltas.adjust_transport(icmp.checksum.get()).into();
             }
             // No checksum of its covers the addresses.
             IpProto::SCTP => {
                 let segment = frame.get_mut(layers.l4..layers.end);
                 let segment = segment.ok_or(RewriteError::Mismatch)?;
-                sctp::set_ports(segment, to.sport().0, to.dport().0);
+                let [sport, dport] = [sport, dport].map(u16::from_be_bytes);
+                sctp::set_ports(segment, sport, dport);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a packet of another protocol than TCP and UDP can be rewritten so.
+    fn may_be_applied(&self, layers: &Layers) -> Result<(), RewriteError> {
+        let to = FlowKey::from(self.to);
+        let other_ports = (to.sport(), to.dport()) != (layers.key.sport(), layers.key.dport());
+        let rewritable = match to.proto {
+            IpProto::SCTP => true,
+            // Echoes have an identifier.
+            IpProto::ICMP => matches!(layers.icmp_type, 0 | 8) && to.src.is_v4(),
+            IpProto::ICMPV6 => matches!(layers.icmp_type, 128 | 129) && !to.src.is_v4(),
+            // Of others, the addresses are all that is known.
+            _ => !other_ports,
+        };
+        if !rewritable {
+            return Err(RewriteError::Mismatch);
+        }
+        if to.proto == IpProto::SCTP && other_ports && layers.fragment == Fragment::First {
+            return Err(RewriteError::Fragment);
         }
         Ok(())
     }
@@ -215,19 +243,18 @@ impl Rewrite {
     /// Sets the addresses and takes a hop off.
     #[inline]
     pub(crate) fn readdress(&self, frame: &mut [u8], layers: &Layers) -> Result<(), RewriteError> {
-        let to = &self.to;
-        match layers.network {
-            Network::Ipv4 if to.src.is_v4() => {
+        match (layers.network, self.to) {
+            (Network::Ipv4, Tuple::V4 { addrs, .. }) => {
                 let ip: &mut Ipv4 = view_mut(frame, layers.l3).ok_or(RewriteError::Mismatch)?;
-                ip.src = to.src.v4_octets();
-                ip.dst = to.dst.v4_octets();
+                let both: [[u8; 4]; 2] = zerocopy::transmute!(addrs);
+                [ip.src, ip.dst] = both;
                 ip.ttl = ip.ttl.saturating_sub(1);
                 ip.checksum = self.deltas.adjust_ip(ip.checksum.get()).into();
             }
-            Network::Ipv6 if !to.src.is_v4() => {
+            (Network::Ipv6, Tuple::V6 { addrs, .. }) => {
                 let ip: &mut Ipv6 = view_mut(frame, layers.l3).ok_or(RewriteError::Mismatch)?;
-                ip.src = *to.src.octets();
-                ip.dst = *to.dst.octets();
+                let both: [[u8; 16]; 2] = zerocopy::transmute!(addrs);
+                [ip.src, ip.dst] = both;
                 ip.hop_limit = ip.hop_limit.saturating_sub(1);
             }
             _ => return Err(RewriteError::Mismatch),

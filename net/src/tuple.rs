@@ -52,6 +52,7 @@ pub const fn swap_ports(ports: u32) -> u32 {
 
 impl Tuple {
     /// The tuple of packets that go the other way.
+    #[inline]
     #[must_use]
     pub const fn inverted(&self) -> Self {
         match *self {
@@ -138,7 +139,15 @@ impl From<&FlowKey> for Tuple {
     }
 }
 
+impl From<FlowKey> for Tuple {
+    #[inline]
+    fn from(key: FlowKey) -> Self {
+        Self::from(&key)
+    }
+}
+
 impl From<Tuple> for FlowKey {
+    #[inline]
     #[expect(clippy::many_single_char_names, reason = "octets of an address")]
     fn from(tuple: Tuple) -> Self {
         let [a, b, c, d] = tuple.ports().to_ne_bytes();
@@ -162,6 +171,7 @@ fn words(addr: &Addr) -> [u64; 2] {
     zerocopy::transmute!(*addr.octets())
 }
 
+#[inline]
 fn addr(words: [u64; 2]) -> Addr {
     Addr::from_v6(zerocopy::transmute!(words))
 }

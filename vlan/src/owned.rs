@@ -1,6 +1,7 @@
 //! Which addresses are ours.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -19,6 +20,23 @@ pub enum Owner {
     SnatPool,
 }
 
+/// An address on a VLAN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place(VlanIndex, Addr);
+
+impl Hash for Place {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // A few words cost less than octets and their number: each new flow asks.
+        let [a, b] = self.1.octets().as_chunks::<8>().0 else {
+            return;
+        };
+        state.write_u64(u64::from_ne_bytes(*a));
+        state.write_u64(u64::from_ne_bytes(*b));
+        state.write_u16(self.0.0);
+    }
+}
+
 /// The addresses we own, per VLAN: those that ARP, neighbour discovery and echo are answered for.
 ///
 /// A virtual server for a whole prefix owns no address: traffic comes to it by a route, and
@@ -26,7 +44,7 @@ pub enum Owner {
 #[derive(Debug, Clone, Default)]
 pub struct Owned {
     /// Only the configuration puts keys in, so that the hash needs no secret.
-    owners: HashMap<(VlanIndex, Addr), Owner, FixedState>,
+    owners: HashMap<Place, Owner, FixedState>,
     by_vlan: BTreeMap<VlanIndex, Vec<Addr>>,
 }
 
@@ -53,7 +71,7 @@ impl Owned {
     /// stays or becomes one: the VLAN speaks from it.
     pub fn insert(&mut self, vlan: VlanIndex, addr: impl Into<std::net::IpAddr>, owner: Owner) {
         let addr = Addr::from(addr.into());
-        match self.owners.entry((vlan, addr)) {
+        match self.owners.entry(Place(vlan, addr)) {
             hashbrown::hash_map::Entry::Occupied(mut entry) => {
                 let kept = (*entry.get()).min(owner);
                 entry.insert(kept);
@@ -67,7 +85,7 @@ impl Owned {
 
     /// Gives an address on a VLAN up.
     pub fn remove(&mut self, vlan: VlanIndex, addr: &Addr) {
-        self.owners.remove(&(vlan, *addr));
+        self.owners.remove(&Place(vlan, *addr));
         if let Some(addrs) = self.by_vlan.get_mut(&vlan) {
             addrs.retain(|other| other != addr);
         }
@@ -76,7 +94,7 @@ impl Owned {
     /// Whose address this is on this VLAN, if it is ours.
     #[inline]
     pub fn get(&self, vlan: VlanIndex, addr: &Addr) -> Option<Owner> {
-        self.owners.get(&(vlan, *addr)).copied()
+        self.owners.get(&Place(vlan, *addr)).copied()
     }
 
     /// All addresses, by VLAN and in the order they were taken.

@@ -86,7 +86,7 @@ impl<D: Copy> Table<D> {
                 count += 1;
             }
         }
-        for (slot, reason, hashes) in due.into_iter().take(count) {
+        for &(slot, reason, hashes) in &due[..count] {
             self.end_hashed(slot, reason, hashes);
             ended(self.flow(slot), reason);
             self.give_back(slot);
@@ -97,8 +97,7 @@ impl<D: Copy> Table<D> {
     /// Whether the flow whose timer came up is due; if not, its timer is set anew.
     fn due(&mut self, slot: u32, now: Timestamp) -> Option<EndReason> {
         self.flows[slot as usize].rebase(now);
-        let flow = self.flow(slot);
-        let (state, deadline) = (flow.state(), flow.deadline());
+        let (state, deadline) = (self.flows[slot as usize].state(), self.deadline(slot));
         if deadline <= now {
             return Some(state.expiry());
         }
@@ -137,6 +136,7 @@ impl<D: Copy> Table<D> {
     }
 
     /// The hashes of both tuples of a flow.
+    #[inline]
     fn hashes(&self, slot: u32) -> [u64; 2] {
         let flow = &self.flows[slot as usize];
         let shared = self.shared_of(flow);

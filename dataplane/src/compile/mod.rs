@@ -136,6 +136,7 @@ pub fn compile(
     let spread = compile_spread(config, &vlans, &virtual_servers, names);
     let (virtual_server_stats, member_stats) = names.stats();
     let timeouts = timeouts::compile(&virtual_servers);
+    let clamps_mss = vlans.iter().any(|vlan| vlan.mss_clamp);
     let member_ways = compile_member_ways(&pools, &routes, &vlans);
     let egress = compile_egress(config, &vlans);
     let exits = compile_exits(&vlans, &egress);
@@ -156,6 +157,7 @@ pub fn compile(
         routes,
         member_ways,
         timeouts,
+        clamps_mss,
         virtual_servers,
         pools,
         virtual_server_stats,

@@ -4,19 +4,15 @@ use conntrack::Timeouts;
 use lb::{VirtualServer, VirtualServers};
 use net::IpProto;
 
-/// By virtual server id.
-pub(super) fn compile(servers: &VirtualServers) -> Vec<Timeouts> {
-    let mut all = Vec::new();
+use crate::lasting::Lasting;
+
+/// Those of each virtual server.
+pub(super) fn compile(servers: &VirtualServers) -> Lasting {
+    let mut lasting = Lasting::default();
     for server in servers {
-        let at = server.id.index();
-        if at >= all.len() {
-            all.resize(at + 1, Timeouts::udp());
-        }
-        if let Some(slot) = all.get_mut(at) {
-            *slot = timeouts(server);
-        }
+        lasting.set(server.id, &timeouts(server));
     }
-    all
+    lasting
 }
 
 /// How long flows of a virtual server may be silent.

@@ -130,7 +130,7 @@ impl State {
             Direction::Original => FlowStep::Original,
             Direction::Reply => FlowStep::Reply,
         };
-        let key = &farewell.key;
-        self.send(tables, packet, layers, farewell.leg, key, step).0
+        let to = farewell.key.into();
+        self.send(tables, packet, layers, farewell.leg, &to, step).0
     }
 }

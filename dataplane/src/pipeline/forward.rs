@@ -2,7 +2,7 @@
 
 use conntrack::{Direction, EndReason, FlowId, FlowRef, Hit, Invalid, Observed, Segment};
 use lb::{DownAction, MemberId, MemberState};
-use net::{Addr, FlowKey, IpProto, Layers, MacAddr, Network, Packet, Rewrite, RewriteError};
+use net::{Addr, FlowKey, IpProto, Layers, MacAddr, Network, Packet, Rewrite, RewriteError, Tuple};
 use vlan::Event;
 use vlan::Owner;
 use vlan::Vlan;
@@ -91,16 +91,16 @@ impl State {
         keep
     }
 
-    /// The answer of a flow that the new configuration leaves as it is; `None` if it does not, and the
-    /// long way knows what to do.
+    /// Brings the answer of a flow up to date that the new configuration leaves as it is; `None` if it does not,
+    /// and the long way knows what to do.
     #[cold]
-    pub(super) fn brought_up_to_date(&mut self, tables: &Tables, hit: Hit) -> Option<FlowData> {
+    pub(super) fn bring_up_to_date(&mut self, tables: &Tables, hit: Hit) -> Option<()> {
         let id = self.flows.id(hit)?;
         if !matches!(fate(tables, self.flows.get(id)?), Fate::Keep) {
             return None;
         }
         self.renew(tables, id);
-        Some(*self.flows.get(id)?.data())
+        Some(())
     }
 
     /// Stamps a flow with the new configuration. Routed next hops are looked up anew; a last hop stays
@@ -176,7 +176,7 @@ impl State {
             Direction::Original => (data.original, data.deltas),
             Direction::Reply => (data.reply, data.deltas.inverted()),
         };
-        let Some(to) = self.flows.get(id).map(|flow| flow.translated(direction)) else {
+        let Some(to) = self.flows.translated(id, direction) else {
             return Verdict::Drop(DropReason::FlowGone);
         };
         let len = packet.len();
@@ -194,7 +194,10 @@ impl State {
             && let Some(flow) = self.flows.get_mut(id)
         {
             match direction {
-                Direction::Original => flow.data_mut().original = found,
+                Direction::Original => {
+                    flow.data_mut().original = found;
+                    self.relearn(data.member, found);
+                }
                 Direction::Reply => flow.data_mut().reply = found,
             }
         }
@@ -215,10 +218,10 @@ impl State {
         packet: &mut Packet<'_>,
         layers: &Layers,
         leg: Leg,
-        to: &FlowKey,
+        to: &Tuple,
         step: FlowStep,
     ) -> (Verdict, Leg) {
-        let (leg, way) = match self.resolve(tables, leg, layers, &to.dst) {
+        let (leg, way) = match self.resolve(tables, leg, layers, to) {
             Ok(resolved) => resolved,
             Err(reason) => return (Verdict::Drop(reason), leg),
         };
@@ -226,7 +229,7 @@ impl State {
             return (Verdict::Drop(DropReason::NoRoute), leg);
         };
         let too_long = layers.end - layers.l3 > exit.mtu;
-        if too_long && !self.prepare_cut(packet, layers, to) {
+        if too_long && !self.prepare_cut(packet, layers, &FlowKey::from(*to)) {
             return (Verdict::Drop(DropReason::MtuExceeded), leg);
         }
         // What lies behind the IP packet is padding and stays here.
@@ -265,14 +268,15 @@ impl State {
     }
 
     /// Finds the station that `leg` leads to.
+    #[inline]
     fn resolve(
         &mut self,
         tables: &Tables,
         leg: Leg,
         layers: &Layers,
-        destination: &Addr,
+        to: &Tuple,
     ) -> Result<(Leg, Way), DropReason> {
-        let mut resolution = match leg.next() {
+        let resolution = match leg.next() {
             NextHop::LastHop(mac) => return Ok((leg, Way::Known(mac))),
             NextHop::Neighbor(neighbor) => self.neighbors.mac(neighbor),
             NextHop::Unresolved => Resolution::Stale,
@@ -280,6 +284,18 @@ impl State {
         if let Resolution::Reachable(mac) = resolution {
             return Ok((leg, Way::Known(mac)));
         }
+        self.resolve_anew(tables, layers, &FlowKey::from(*to).dst, resolution)
+    }
+
+    /// Finds the station that packets to `destination` are sent to.
+    #[cold]
+    fn resolve_anew(
+        &mut self,
+        tables: &Tables,
+        layers: &Layers,
+        destination: &Addr,
+        mut resolution: Resolution,
+    ) -> Result<(Leg, Way), DropReason> {
         let route = tables
             .routes
             .lookup(destination.ip())

@@ -246,7 +246,7 @@ impl State {
         if let Some(ident) = ident {
             piece.set_ident(packet.data_mut(), layers.l3, ident);
         }
-        let (verdict, found) = self.send(tables, packet, layers, leg, &to, step);
+        let (verdict, found) = self.send(tables, packet, layers, leg, &to.into(), step);
         if let Some(flow) = self.flows.get_mut(id) {
             match direction {
                 Direction::Original => flow.data_mut().original = found,

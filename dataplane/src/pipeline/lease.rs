@@ -8,13 +8,13 @@ use conntrack::Hashed;
 use lb::{Endpoint, Snat, VirtualServer};
 use net::{Addr, FlowKey, IpProto, L4Port, Tuple, VlanIndex};
 
-use super::{State, mapped};
+use super::{Flows, State, mapped};
 use crate::counters::SnatCounters;
 use crate::steer::Question;
 use crate::tables::Tables;
 use crate::verdict::DropReason;
 
-/// Source ports that are tried together, where the first two are taken.
+/// Source ports that are tried together, where the first is taken.
 const TOGETHER: usize = 4;
 
 /// Where a flow leads, and where from.
@@ -106,24 +106,33 @@ impl State {
         let ours = |port: &L4Port| comes_back(port) && unmapped(*port);
         let mut ports = self.stripe.candidates_that(preferred, start, ours);
         let tuple = Tuple::from(reply);
-        // One of the first two is free, as a rule.
-        let mut together = 2;
+        let free = |port: L4Port, hash: u64| {
+            let hashed = Flows::with_hash(tuple.with_dport(port), hash);
+            if !self.flows.is_free(&hashed) {
+                return None;
+            }
+            let reply = FlowKey::new(reply.src, reply.dst, reply.sport(), port, reply.proto);
+            let comes_back = self.comes_back(tables, &reply, vlan);
+            comes_back.then_some((reply, hashed))
+        };
+        // The first is free, as a rule.
+        let first = ports.next()?;
+        let hash = self.flows.hash_ahead(&tuple.with_dport(first));
+        if let Some(found) = free(first, hash) {
+            return Some(found);
+        }
+        // Where many are taken, several are looked at together, so that their memory is waited for once.
         loop {
-            // Several at a time: where many are taken, their memory is waited for together.
-            let mut some: ArrayVec<(L4Port, Hashed), TOGETHER> = ArrayVec::new();
-            for port in ports.by_ref().take(together) {
-                let _ = some.try_push((port, self.flows.hashed(tuple.with_dport(port))));
+            let mut some: ArrayVec<(L4Port, u64), TOGETHER> = ArrayVec::new();
+            for port in ports.by_ref().take(TOGETHER) {
+                let _ = some.try_push((port, self.flows.hash_ahead(&tuple.with_dport(port))));
             }
             if some.is_empty() {
                 return None;
             }
-            for (port, hashed) in some {
-                let reply = FlowKey::new(reply.src, reply.dst, reply.sport(), port, reply.proto);
-                if self.flows.is_free(&hashed) && self.comes_back(tables, &reply, vlan) {
-                    return Some((reply, hashed));
-                }
+            if let Some(found) = some.iter().find_map(|(port, hash)| free(*port, *hash)) {
+                return Some(found);
             }
-            together = TOGETHER;
         }
     }
 
@@ -164,10 +173,12 @@ impl State {
 
     /// Whether the reply tuple's packets come back to this worker, should a virtual server listen on
     /// the self IP that they go to.
+    #[inline]
     fn comes_back(&self, tables: &Tables, reply: &FlowKey, vlan: VlanIndex) -> bool {
-        if self.steering.workers() == 1 {
-            return true;
-        }
+        self.steering.workers() == 1 || self.comes_back_among(tables, reply, vlan)
+    }
+
+    fn comes_back_among(&self, tables: &Tables, reply: &FlowKey, vlan: VlanIndex) -> bool {
         let servers = &tables.virtual_servers;
         let server = servers
             .lookup(reply.proto, &reply.dst, reply.dport(), vlan)

@@ -47,12 +47,21 @@ impl Counted {
         }
     }
 
+    /// Whether a connection that is to be opened now is to be [counted in](State::count_in).
+    #[inline]
+    pub(super) fn concerns(&mut self, virtual_server: &VirtualServer, now: Timestamp) -> bool {
+        self.opened = self.opened.max(moment(now));
+        virtual_server.profile.connection_limit > 0 || !self.since.is_empty()
+    }
+
+    #[inline]
     fn counts(&self, virtual_server: lb::VirtualServerId, born: Timestamp) -> bool {
         let since = self.since.get(virtual_server.index());
         since.is_some_and(|since| moment(born) >= *since)
     }
 
     /// The client whose flow this is, if it is counted.
+    #[inline]
     pub(super) fn client_of(
         &self,
         tables: &Tables,
@@ -61,6 +70,12 @@ impl Counted {
         let virtual_server = flow.data().virtual_server;
         // Most often nobody counts.
         self.since.get(virtual_server.index())?;
+        self.client_counted(tables, flow)
+    }
+
+    #[cold]
+    fn client_counted(&self, tables: &Tables, flow: &FlowRef<'_, FlowData>) -> Option<Client> {
+        let virtual_server = flow.data().virtual_server;
         let counts = self.counts(virtual_server, flow.created());
         counts.then(|| tables.defences.client(virtual_server, &flow.original().src))
     }
@@ -106,7 +121,6 @@ impl State {
         now: Timestamp,
     ) -> Result<(), DropReason> {
         let (profile, id) = (&virtual_server.profile, virtual_server.id);
-        self.counted.opened = self.counted.opened.max(moment(now));
         if profile.connection_limit > 0
             && let Some(stats) = tables.virtual_server_stats.get(id.index())
             && stats.connections() >= u64::from(profile.connection_limit)

@@ -184,10 +184,10 @@ impl State {
             deltas: Deltas::between(&key, &reply.inverted()),
         };
         let hashed = self.flows.hashed(Tuple::from(&key));
-        let timeouts = tables.timeouts_of(virtual_server.id);
+        let lasts = self.lasting.of(&tables.timeouts, virtual_server.id);
         let entered = self
             .flows
-            .enter(hashed, reply_hashed, &timeouts, data, arrival.now);
+            .enter(hashed, reply_hashed, lasts, data, arrival.now);
         let flow = match entered {
             Ok(flow) => flow,
             Err(InsertError::Full) => return Some(Verdict::Drop(DropReason::TableFull)),

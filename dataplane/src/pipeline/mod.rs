@@ -62,6 +62,7 @@ use crate::command::FlowFlush;
 use crate::counters::{ServiceCounters, WorkerCounters};
 use crate::egress::Own;
 use crate::journal::{Kind, Scribe};
+use crate::lasting;
 use crate::port::BURST;
 use crate::steer::{Asked, Steering};
 use crate::tables::Tables;
@@ -132,6 +133,8 @@ struct State {
     farewells: Farewells,
     counted: limits::Counted,
     syn_guard: syn_guard::SynGuard,
+    /// What the flow table calls the timeouts of the configuration.
+    lasting: lasting::Names,
 }
 
 /// A frame on its way through the pipeline.
@@ -140,6 +143,8 @@ struct Arrival<'t> {
     port: PortId,
     vlan: &'t Vlan,
     source_mac: MacAddr,
+    /// The hash of the packet's tuple, of IP.
+    hash: u64,
 }
 
 impl Pipeline {
@@ -188,16 +193,16 @@ impl Pipeline {
                 farewells: Farewells::new(),
                 counted: limits::Counted::default(),
                 syn_guard: syn_guard::SynGuard::default(),
+                lasting: lasting::Names::default(),
             },
             straight_way: config.straight_way,
         }
-        .hold_off()
+        .prepared()
     }
 
-    /// Takes note of what holds off too many connections.
-    fn hold_off(mut self) -> Self {
-        self.state.counted.refresh(&self.tables);
-        self.state.syn_guard.refresh(&self.tables);
+    /// Takes note of what of the configuration is kept by the worker.
+    fn prepared(mut self) -> Self {
+        self.state.prepare(&self.tables);
         self
     }
 
@@ -252,8 +257,7 @@ impl Pipeline {
         if publisher.refresh(&mut self.tables) {
             self.state.selector.refresh(&self.tables.pools);
             forget_legs(&mut self.state.legs, &self.tables);
-            self.state.counted.refresh(&self.tables);
-            self.state.syn_guard.refresh(&self.tables);
+            self.state.prepare(&self.tables);
             self.state
                 .counters
                 .generation
@@ -356,6 +360,15 @@ impl Pipeline {
 }
 
 impl State {
+    /// Takes up a configuration: what holds off too many connections, and how long flows may be silent.
+    fn prepare(&mut self, tables: &Tables) {
+        self.counted.refresh(tables);
+        self.syn_guard.refresh(tables);
+        let flows = &mut self.flows;
+        self.lasting
+            .refresh(&tables.timeouts, |timeouts| flows.timeouts_id(timeouts));
+    }
+
     /// All that is not straightforward.
     #[cold]
     fn long_way(
@@ -414,6 +427,7 @@ impl State {
             port,
             vlan,
             source_mac,
+            hash,
         };
         match layers.network {
             Network::Arp => return self.arp(tables, &arrival, packet, layers),
@@ -458,9 +472,14 @@ impl State {
     /// Writes down what happened to a flow, if somebody wants to know.
     #[inline]
     fn note(&self, id: FlowId, kind: Kind) {
-        if let Some(scribe) = &self.scribe
-            && let Some(flow) = self.flows.get(id)
-        {
+        if let Some(scribe) = &self.scribe {
+            self.write_down(scribe, id, kind);
+        }
+    }
+
+    #[cold]
+    fn write_down(&self, scribe: &Scribe, id: FlowId, kind: Kind) {
+        if let Some(flow) = self.flows.get(id) {
             scribe.note(&flow, kind);
         }
     }
@@ -494,12 +513,7 @@ impl State {
     /// Counts a packet of `bytes` octets for its virtual server and member.
     #[inline(always)]
     fn count_service(&self, tables: &Tables, data: &FlowData, direction: Direction, bytes: usize) {
-        for cell in service_counters(tables, self.worker, data) {
-            match direction {
-                Direction::Original => cell.original.count(bytes),
-                Direction::Reply => cell.reply.count(bytes),
-            }
-        }
+        count_service(tables, self.worker, data, direction, bytes);
     }
 }
 
@@ -528,6 +542,21 @@ fn forget_legs(legs: &mut Vec<Leg>, tables: &Tables) {
     legs.resize(tables.member_ways.len(), unknown);
 }
 
+/// Counts a packet of `bytes` octets for its virtual server and member.
+#[inline(always)]
+fn count_service(
+    tables: &Tables,
+    worker: usize,
+    data: &FlowData,
+    direction: Direction,
+    bytes: usize,
+) {
+    count_in_both(tables, worker, data, |cell| match direction {
+        Direction::Original => cell.original.count(bytes),
+        Direction::Reply => cell.reply.count(bytes),
+    });
+}
+
 /// A worker's counters of a virtual server and of a member.
 #[inline]
 fn service_counters<'t>(
@@ -543,6 +572,24 @@ fn service_counters<'t>(
         .flatten()
 }
 
+/// Has `count` count something in each of these, where every packet does.
+#[inline(always)]
+fn count_in_both(
+    tables: &Tables,
+    worker: usize,
+    data: &FlowData,
+    count: impl Fn(&ServiceCounters),
+) {
+    let virtual_server = tables.virtual_server_stats.get(data.virtual_server.index());
+    if let Some(cell) = virtual_server.and_then(|stats| stats.worker(worker)) {
+        count(cell);
+    }
+    let member = tables.member_stats.get(data.member.index());
+    if let Some(cell) = member.and_then(|stats| stats.worker(worker)) {
+        count(cell);
+    }
+}
+
 /// Keeps the books when a flow ends.
 fn account_end(
     tables: &Tables,
@@ -553,10 +600,10 @@ fn account_end(
     reason: EndReason,
 ) {
     selector.closed(data.member);
-    for cell in service_counters(tables, worker, data) {
+    count_in_both(tables, worker, data, |cell| {
         cell.connections.sub(1);
         cell.ended[reason as usize].add(1);
-    }
+    });
     counters.flows_ended_total.add(1);
     if reason == EndReason::Evicted {
         counters.flows_evicted_total.add(1);

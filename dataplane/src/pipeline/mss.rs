@@ -18,7 +18,7 @@ pub(super) fn clamp(
     packet: &mut Packet<'_>,
     layers: &Layers,
 ) {
-    if layers.tcp_flags & SYN != 0 {
+    if tables.clamps_mss && layers.tcp_flags & SYN != 0 {
         clamp_syn(tables, vlans, packet, layers);
     }
 }

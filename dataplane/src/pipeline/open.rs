@@ -6,11 +6,11 @@ use lb::{MemberId, VirtualServer};
 use net::header::tcp_flags;
 use net::{Addr, Deltas, FlowKey, IpProto, Layers, Packet, Tuple};
 use vlan::Owner;
-use vlan::neighbor::Resolution;
 
 use super::lease::Way;
 use super::{
-    Arrival, FlowData, Leg, NextHop, State, mapped, options, sctp, service_counters, tcp_segment,
+    Arrival, FlowData, Flows, Leg, NextHop, State, count_in_both, mapped, options, sctp,
+    tcp_segment,
 };
 use crate::journal::Kind;
 use crate::steer::Question;
@@ -72,6 +72,7 @@ impl State {
     }
 
     /// The worker that has or gets the packet's flow, unless it is this one.
+    #[inline]
     pub(super) fn elsewhere(
         &self,
         tables: &Tables,
@@ -83,6 +84,17 @@ impl State {
         if self.steering.workers() == 1 {
             return None;
         }
+        self.elsewhere_among(tables, arrival, key, owner, listening)
+    }
+
+    fn elsewhere_among(
+        &self,
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        key: &FlowKey,
+        owner: Option<Owner>,
+        listening: Option<&VirtualServer>,
+    ) -> Option<u16> {
         // One that has no ready member listens nowhere, and keeps its flows.
         let silent = || {
             let servers = &tables.virtual_servers;
@@ -103,21 +115,29 @@ impl State {
             .elsewhere(&tables.spread, &question, me, self.asked)
     }
 
-    /// The leg towards a member. It is found once, and again when its neighbour is not what it was.
+    /// The leg towards a member. It is found once, and [again](Self::relearn) when a packet finds that its
+    /// neighbour is not what it was.
+    #[inline]
     pub(super) fn leg_to(&mut self, member: MemberId, way: &MemberWay) -> Leg {
-        let known = self.legs.get(member.index()).copied();
-        if let Some(leg) = known
-            && let NextHop::Neighbor(neighbor) = leg.next()
-            && self.neighbors.mac(neighbor) != Resolution::Stale
-        {
-            return leg;
+        match self.legs.get(member.index()) {
+            Some(leg) if matches!(leg.next(), NextHop::Neighbor(_)) => *leg,
+            _ => self.find_leg(member, way),
         }
-        let neighbor = self.neighbors.lookup(way.vlan, &way.next_hop);
-        let next = neighbor.map_or(NextHop::Unresolved, NextHop::Neighbor);
-        let leg = Leg::new(way.vlan, next);
+    }
+
+    /// Takes note of the leg towards a member that was found for one of its flows.
+    pub(super) fn relearn(&mut self, member: MemberId, leg: Leg) {
         if let Some(known) = self.legs.get_mut(member.index()) {
             *known = leg;
         }
+    }
+
+    #[cold]
+    fn find_leg(&mut self, member: MemberId, way: &MemberWay) -> Leg {
+        let neighbor = self.neighbors.lookup(way.vlan, &way.next_hop);
+        let next = neighbor.map_or(NextHop::Unresolved, NextHop::Neighbor);
+        let leg = Leg::new(way.vlan, next);
+        self.relearn(member, leg);
         leg
     }
 
@@ -174,7 +194,9 @@ impl State {
         if tables.draining {
             return Err(DropReason::Draining);
         }
-        self.count_in(tables, virtual_server, &original.src, arrival.now)?;
+        if self.counted.concerns(virtual_server, arrival.now) {
+            self.count_in(tables, virtual_server, &original.src, arrival.now)?;
+        }
         let (reply, reply_hashed) = self.reply_tuple(tables, &original, &way, virtual_server)?;
 
         let reply_leg = Self::way_back(tables, arrival, &original)?;
@@ -192,15 +214,16 @@ impl State {
             reply: reply_leg,
             deltas: Deltas::between(&original, &reply.inverted()),
         };
-        let (lasts, now) = (tables.timeouts_of(virtual_server.id), arrival.now);
+        let lasts = self.lasting.of(&tables.timeouts, virtual_server.id);
+        let now = arrival.now;
         let entered = if let Some(beside) = beside {
             let salt = salt(member_id);
             let flows = &mut self.flows;
-            flows.enter_beside(beside, salt, reply_hashed, &lasts, data, now)
+            flows.enter_beside(beside, salt, reply_hashed, lasts, data, now)
         } else {
-            let original_hashed = self.flows.hashed(Tuple::from(&original));
+            let original_hashed = Flows::with_hash(Tuple::from(&original), arrival.hash);
             self.flows
-                .enter(original_hashed, reply_hashed, &lasts, data, now)
+                .enter(original_hashed, reply_hashed, lasts, data, now)
         };
         let id = match entered {
             Ok(id) => id,
@@ -211,10 +234,10 @@ impl State {
         if is_mapped {
             self.keep_mapping(&original, &reply, &data);
         }
-        for cell in service_counters(tables, self.worker, &data) {
+        count_in_both(tables, self.worker, &data, |cell| {
             cell.connections.add(1);
             cell.connections_total.add(1);
-        }
+        });
         self.counters.flows_opened_total.add(1);
         self.counters.flows.set(self.flows.len() as u64);
         if goes_on(layers)

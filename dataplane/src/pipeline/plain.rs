@@ -9,7 +9,7 @@ use net::{Deltas, FlowKey, MacAddr, Packet, Plain, PortId, Timestamp};
 use vlan::Vlan;
 use vlan::neighbor::Resolution;
 
-use super::{Flows, Leg, NextHop, State};
+use super::{Flows, Leg, NextHop, State, count_service};
 use crate::egress::flow_hash;
 use crate::port::BURST;
 use crate::tables::Tables;
@@ -34,7 +34,7 @@ trait Family {
     fn hash(flows: &Flows, addrs: &Self::Addrs, ports: u32, proto: u8) -> u64;
     fn confirm(flows: &Flows, look: &Look, addrs: &Self::Addrs) -> Option<Hit>;
     /// The addresses it leaves with.
-    fn translated(flows: &mut Flows, hit: Hit, direction: Direction) -> Option<Self::Addrs>;
+    fn translated(flows: &Flows, hit: Hit, direction: Direction) -> Option<Self::Addrs>;
     fn rewrite(plain: &Plain, frame: &mut [u8], addrs: Self::Addrs, ports: u32, deltas: Deltas);
 }
 
@@ -61,11 +61,11 @@ impl Family for V4 {
     }
 
     #[inline]
-    fn translated(flows: &mut Flows, hit: Hit, direction: Direction) -> Option<u64> {
-        Some(flows.hit(hit)?.translated_v4(direction))
+    fn translated(flows: &Flows, hit: Hit, direction: Direction) -> Option<u64> {
+        flows.translated_v4(hit, direction)
     }
 
-    #[inline]
+    #[inline(always)]
     fn rewrite(plain: &Plain, frame: &mut [u8], addrs: u64, ports: u32, deltas: Deltas) {
         plain.rewrite_v4(frame, addrs, ports, deltas);
     }
@@ -91,11 +91,11 @@ impl Family for V6 {
     }
 
     #[inline]
-    fn translated(flows: &mut Flows, hit: Hit, direction: Direction) -> Option<[u64; 4]> {
+    fn translated(flows: &Flows, hit: Hit, direction: Direction) -> Option<[u64; 4]> {
         flows.translated_v6(hit, direction)
     }
 
-    #[inline]
+    #[inline(always)]
     fn rewrite(plain: &Plain, frame: &mut [u8], addrs: [u64; 4], ports: u32, deltas: Deltas) {
         plain.rewrite_v6(frame, addrs, ports, deltas);
     }
@@ -228,10 +228,8 @@ impl State {
             tables.stations.heard(vlan, mac, place);
         }
         let direction = hit.direction();
-        let flow = self.flows.hit(hit)?;
-        let mut data = *flow.data();
-        if data.stamp != tables.stamp() {
-            data = self.brought_up_to_date(tables, hit)?;
+        if self.flows.hit(hit)?.data().stamp != tables.stamp() {
+            self.bring_up_to_date(tables, hit)?;
         }
         let tcp = plain.tcp(frame).map(|tcp| TcpSegment {
             seq: tcp.seq,
@@ -242,10 +240,13 @@ impl State {
             scale: None,
             cut: false,
         });
+        let addrs = F::translated(&self.flows, hit, direction)?;
+        let flow = self.flows.hit(hit)?;
         // Before the neighbour is asked for: who sends what is dropped must not keep it fresh.
-        if !self.flows.hit(hit)?.passes(direction, tcp.as_ref()) {
+        if !flow.passes(direction, tcp.as_ref()) {
             return None;
         }
+        let data = flow.data();
         let (leg, deltas, step) = match direction {
             Direction::Original => {
                 // A last hop that has moved is followed on the long way.
@@ -282,17 +283,15 @@ impl State {
         if header.len() > plain.l3() + headroom {
             return None;
         }
-        let addrs = F::translated(&mut self.flows, hit, direction)?;
-        let flow = self.flows.hit(hit)?;
         let ports = flow.translated_ports(direction);
         flow.pass(direction, tcp.as_ref(), u32::try_from(octets).ok()?, now);
+        count_service(tables, self.worker, flow.data(), direction, len);
         // From here on it goes.
         F::rewrite(plain, frame, addrs, ports, deltas);
         packet.cut(plain.end());
         // There is room for it: that was asked.
         let _ = packet.set_header(plain.l3(), mac, header);
         packet.pad();
-        self.count_service(tables, &data, direction, len);
         Some((out, step))
     }
 }

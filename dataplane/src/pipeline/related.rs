@@ -69,7 +69,7 @@ impl State {
             });
         }
         let step = FlowStep::Related;
-        let (verdict, found) = self.send(tables, packet, layers, leg, &to, step);
+        let (verdict, found) = self.send(tables, packet, layers, leg, &to.into(), step);
         if found != leg
             && let Some(flow) = self.flows.get_mut(id)
         {

@@ -100,7 +100,7 @@ impl Slot {
 
     /// What is known of the neighbour, if the slot still names the one of `version`, of which the bits
     /// of `mask` are known.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read_cell(&self, version: u32, mask: u32) -> Option<Cell> {
         let before = self.version.load(Ordering::Acquire);
         let word = self.cell.load(Ordering::Relaxed);
