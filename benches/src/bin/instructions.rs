@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use benches::harness::{Bench, Mix, Work};
+use benches::harness::{Bench, EXPIRE_BUDGET, Mix, Work};
 use benches::parts;
 use benches::site::{Layout, Traffic};
 
@@ -48,6 +48,7 @@ const CASES: &[&str] = &[
     "new-flow/udp4",
     "new-flow/tcp6",
     "new-flow/udp6",
+    "flood/tcp4",
     "expiry/tcp4",
     "drop/tcp4",
     "parse/tcp4",
@@ -105,6 +106,20 @@ fn run(case: &str) -> Result<(), String> {
             let mut bench = Bench::new(Layout::for_flows(traffic, FLOWS), FLOWS)?;
             bench.start_counting();
             opened(&mut bench)
+        }
+        // Of forged SYNs, each of which takes the place of another in a full table.
+        "flood" => {
+            let mut bench = Bench::new(Layout::for_flows(traffic, FLOWS), FLOWS)?;
+            while bench.len() < FLOWS {
+                bench.opening(Work::Process);
+            }
+            bench.start_counting();
+            let mut forged = || {
+                let opened = bench.opening(Work::Process);
+                bench.expire(EXPIRE_BUDGET);
+                opened
+            };
+            (0..BURSTS).map(|_| forged()).sum()
         }
         "expiry" => {
             let mut bench = Bench::new(Layout::for_flows(traffic, FLOWS), FLOWS)?;

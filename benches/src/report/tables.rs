@@ -102,6 +102,7 @@ fn pipeline(results: &Results, out: &mut String) {
         let kind = row.case.split('/').next().unwrap_or("");
         if matches!(kind, "expiry" | "memory" | "memory-huge")
             || row.case == "drop/unknown-vlan/net"
+            || kind == "flood" && row.case.ends_with("/net")
         {
             others.push(row);
         }
@@ -177,11 +178,11 @@ fn tail(results: &Results, out: &mut String) {
         "## The slowest bursts\n\n\
          Turns of 32 frames, ns of CPU: tables taken, packets decided, flows ended. `churn`: 100,000 \
          flows are opened and as many end in a second; `swap`: ten new configurations a second, each \
-         of which every flow is checked against. `floor`: arithmetic alone, for what the machine \
-         itself does. Left out: bursts while or just after another process had the core.\n\n\
+         of which every flow is checked against. `storm`: flows that were never answered are all due \
+         at once. `floor`: arithmetic alone, for what the machine itself does. Left out: bursts while or just after another process had the core.\n\n\
          | case | flows | p50 | p99 | p99.9 | max | p99.9 ÷ p50 | left out, % |\n|---|---:|---:|---:|---:|---:|---:|---:|\n",
     );
-    for case in ["floor", "steady", "swap", "churn", "churn+swap"] {
+    for case in ["floor", "steady", "swap", "churn", "churn+swap", "storm"] {
         for size in results.sizes("tail", &format!("{case}/p50")) {
             let cell = |what: &str| {
                 results
@@ -202,6 +203,16 @@ fn tail(results: &Results, out: &mut String) {
         }
     }
     out.push('\n');
+    for size in results.sizes("tail", "storm/ended") {
+        if let Some(ended) = results.get("tail", "storm/ended", size) {
+            let _ = writeln!(
+                out,
+                "In the storm beside {} flows, {} flows ended.\n",
+                size_name(size),
+                spread(ended),
+            );
+        }
+    }
 }
 
 fn latency(results: &Results, out: &mut String) {

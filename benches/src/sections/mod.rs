@@ -2,6 +2,7 @@
 //! the memory of another.
 
 pub mod dpdk;
+mod flood;
 pub mod latency;
 pub mod pipeline;
 pub mod scale;
@@ -25,7 +26,7 @@ pub struct Section {
 pub const ALL: &[Section] = &[
     Section {
         name: "pipeline",
-        about: "the whole packet path: established and new flows, the ends of flows, drops, memory",
+        about: "the whole packet path: established and new flows, the ends of flows, drops, floods, memory",
         run: pipeline::run,
     },
     Section {

@@ -32,6 +32,9 @@ pub fn run(sink: &mut Sink<'_>) -> Result<(), String> {
         new_flows(sink, name, *traffic, most)?;
     }
     drops(sink)?;
+    for flows in sink.sizes(&[65_536, 1_000_000]) {
+        super::flood::run(sink, flows)?;
+    }
     // The last: it holds for the whole process.
     if !without_transparent_huge_pages() {
         return Err("the kernel does not do without transparent huge pages".to_owned());
