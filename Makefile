@@ -60,7 +60,7 @@ CAPTURES ?= ../shared/captures/pcap
 conntrack-oracle: ## Compare the states of TCP connections with those of Linux nf_conntrack (root)
 	@scripts/setup.sh test
 	cargo build --locked -p dataplane --bin tmm
-	python3 tests/oracle/conntrack_oracle.py --tmm $${CARGO_TARGET_DIR:-target}/debug/tmm \
+	@python3 tests/oracle/conntrack_oracle.py --tmm $${CARGO_TARGET_DIR:-target}/debug/tmm \
 		--captures $(CAPTURES) --doc docs/conntrack-oracle.md
 
 test-flood: ## Floods of ten million sources, tables of ten million flows: two minutes, 2 GiB

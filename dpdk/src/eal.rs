@@ -10,6 +10,7 @@ use dpdk_sys as sys;
 
 use crate::device::Device;
 use crate::error::{Error, Excerpt, last_error, os_error};
+use crate::fanout;
 use crate::log;
 use crate::pci;
 use crate::preflight;
@@ -205,7 +206,12 @@ impl Eal {
                 None => {}
             }
             // SAFETY: EAL is initialised and the argument is a C string, which is copied.
-            match unsafe { sys::rte_dev_probe(c_arguments.as_ptr()) } {
+            let probe = || unsafe { sys::rte_dev_probe(c_arguments.as_ptr()) };
+            let code = match spec {
+                PortSpec::AfPacket(_) => fanout::unjoined(probe),
+                _ => probe(),
+            };
+            match code {
                 0 => port_by_name(&c_name).ok_or(-libc::ENODEV),
                 error => Err(error),
             }

@@ -49,6 +49,7 @@
 mod device;
 mod eal;
 mod error;
+mod fanout;
 mod log;
 mod mbuf;
 mod mempool;

@@ -255,7 +255,7 @@ table inet filter {{
 
 
 class Tmm(Box):
-    """With automap. TAP devices: af_packet, say, would have the kernel put fragments together."""
+    """With automap. Its TAP devices have nothing of the kernel's network between them and the hosts."""
 
     roles = ("box",)
     ends = (("box", "n0"), ("box", "n1"))

@@ -20,8 +20,8 @@ fn all_answered(report: &Value) -> Result {
     })
 }
 
-/// Ports by which fragments come as they are: packet sockets get IPv4 datagrams put together by the kernel.
-fn unjoined() -> Options {
+/// Ports that have nothing of the kernel's packet sockets.
+fn taps() -> Options {
     Options {
         driver: Driver::Tap,
         ..Options::default()
@@ -53,21 +53,35 @@ fn large_echoes(snat: &str, options: &Options) -> Result {
 // case OVS-027: NAT of flows in fragments, between real stacks, in both directions and families.
 #[test]
 fn datagrams_of_several_fragments_are_echoed_with_automap() -> Result {
-    large_echoes("SRC_TRANS_AUTOMAP", &unjoined())
+    large_echoes("SRC_TRANS_AUTOMAP", &taps())
 }
 
 #[test]
 fn datagrams_of_several_fragments_are_echoed_with_the_clients_own_address() -> Result {
-    large_echoes("SRC_TRANS_NONE", &unjoined())
+    large_echoes("SRC_TRANS_NONE", &taps())
 }
 
 #[test]
 fn datagrams_of_several_fragments_are_echoed_by_two_workers() -> Result {
     let options = Options {
         tmm: vec!["--workers=2".to_owned()],
-        ..unjoined()
+        ..taps()
     };
     large_echoes("SRC_TRANS_AUTOMAP", &options)
+}
+
+/// The driver would have the kernel put IPv4 datagrams together, and cut off those beyond 2 KiB.
+#[test]
+fn datagrams_of_several_fragments_go_through_packet_sockets() -> Result {
+    for workers in ["--workers=1", "--workers=2"] {
+        let options = Options {
+            driver: Driver::AfPacket,
+            tmm: vec![workers.to_owned()],
+            ..Options::default()
+        };
+        large_echoes("SRC_TRANS_AUTOMAP", &options)?;
+    }
+    Ok(())
 }
 
 // case OVS-001: pings of 1600 and 3200 octets with one tag and with two, IPv4 and IPv6.
@@ -75,10 +89,7 @@ fn datagrams_of_several_fragments_are_echoed_by_two_workers() -> Result {
 #[test]
 fn large_pings_to_our_addresses_are_answered() -> Result {
     for outer in [None, Some(300)] {
-        let options = Options {
-            outer,
-            ..unjoined()
-        };
+        let options = Options { outer, ..taps() };
         let lab = lab(&options, "SRC_TRANS_AUTOMAP")?;
         // A TAP device takes no more than one tag beside 1500 octets.
         lab.client.ip(&["link", "set", "eth0", "mtu", "1400"])?;
@@ -154,7 +165,7 @@ print(f"heard {len(heard)} whole {good}")
 // case VPPI-011: reversed, duplicated, overlapping in both ways, against a real stack.
 #[test]
 fn hand_made_trains_reach_a_real_server_whole_or_not_at_all() -> Result {
-    let lab = lab(&unjoined(), "SRC_TRANS_AUTOMAP")?;
+    let lab = lab(&taps(), "SRC_TRANS_AUTOMAP")?;
     let script = lab.directory().join("trains.py");
     std::fs::write(&script, TRAINS)?;
     let script = script.display().to_string();
@@ -206,18 +217,6 @@ fn hand_made_trains_reach_a_real_server_whole_or_not_at_all() -> Result {
         .find(|row| row["reason"] == "fragment_overlap")
         .and_then(|row| row["packets"].as_u64());
     ensure(overlaps.is_some_and(|n| n >= 4), || format!("{drops:?}"))?;
-    lab.finish()
-}
-
-/// Over packet sockets the kernel puts IPv4 datagrams together before tmm sees them; those that fit into a frame of the
-/// ring pass, cut anew.
-#[test]
-fn what_the_kernel_has_put_together_is_cut_anew() -> Result {
-    let lab = lab(&Options::default(), "SRC_TRANS_AUTOMAP")?;
-    for address in VIP {
-        let args = ["udp", &target(address), "--count=20", "--size=1600"];
-        all_answered(&lab.lab_client(&args)?)?;
-    }
     lab.finish()
 }
 

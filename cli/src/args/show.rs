@@ -35,7 +35,7 @@ pub struct ShowArgs {
     /// Only rows in this state
     #[arg(long)]
     pub state: Option<String>,
-    /// Only tcp or udp
+    /// Only this protocol: tcp, udp, sctp, icmp or icmpv6
     #[arg(long)]
     pub protocol: Option<String>,
     /// Only this port

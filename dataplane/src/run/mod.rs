@@ -410,6 +410,11 @@ fn export(args: &RunArgs, control: &Control, started: Instant) -> Result<Option<
         return Ok(None);
     };
     let collector = collector.resolve().map_err(RunError::Usage)?;
+    let refused = |why| {
+        RunError::Usage(format!(
+            "--ipfix {collector}: {why}: check that this host has an address and a route to there"
+        ))
+    };
     let timeout = args.ipfix.active_timeout();
     let journals = control.workers().iter();
     let sources = Sources {
@@ -418,10 +423,7 @@ fn export(args: &RunArgs, control: &Control, started: Instant) -> Result<Option<
         started,
     };
     let options = args.ipfix.options(args.replica().0);
-    let export = Export::start(collector, options, sources).map_err(|source| RunError::Io {
-        what: "start the IPFIX exporter",
-        source,
-    })?;
+    let export = Export::start(collector, options, sources).map_err(refused)?;
     Ok(Some(export))
 }
 

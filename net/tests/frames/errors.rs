@@ -89,6 +89,7 @@ fn a_network_header_that_is_cut_off_is_truncated() {
     refused(&frame[..14 + 40], ParseError::TruncatedNetwork);
 }
 
+// case VPPI-006: bad versions, header lengths and total lengths.
 #[test]
 fn contradicting_ip_lengths_and_versions_are_malformed() {
     let reason = ParseError::BadIpHeader;
