@@ -42,9 +42,13 @@ demo: ## Balance real requests over three backends and show how (KEEP=1 leaves i
 demo-stop: ## Stop a demo that was left running
 	@demo/run stop
 
+# The fuzz targets are a workspace of their own: that they build, and that its lock file is up to date.
+CHECK_FUZZ = cargo check --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir $${CARGO_TARGET_DIR:-target}
+
 test: setup ## Run every check and test; the end-to-end tests need root
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(CHECK_FUZZ)
 	cargo build --workspace --bins --locked
 	cargo test --workspace --doc --locked --quiet
 	cargo nextest run --workspace --locked
@@ -102,6 +106,7 @@ fuzz: ## Fuzz every target for FUZZ_SECONDS each (60 if unset); stops at the fir
 lint: ## Check formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(CHECK_FUZZ)
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -116,14 +116,15 @@ case ${1:-test} in
     test)
         # A kubectl of any other origin will do as well.
         have kubectl || TEST_PACKAGES+=(kubernetes-client)
-        # Debian's npm is hundreds of packages: only where tests of the chart must not be skipped.
-        [ -z "${TMM_TEST_NEEDS_HELM:-}" ] || have npm || TEST_PACKAGES+=(npm)
+        # Debian's npm is hundreds of packages: not where Helm is there, or the tests of the chart are left out.
+        helm="$HOME/.cache/tmm/helm"
+        [ "${TMM_TEST_WITHOUT_HELM:-}" = yes ] || [ -x "$helm/helm" ] || have npm || TEST_PACKAGES+=(npm)
         install_packages "${BUILD_PACKAGES[@]}" "${DEMO_PACKAGES[@]}" "${VF_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
         install_rust
         # Each test runs in a process of its own: a process has one DPDK environment at most.
         install_cargo_tool nextest cargo-nextest
         # The chart is rendered by the real Helm.
-        scripts/helm.sh "$HOME/.cache/tmm/helm"
+        scripts/helm.sh "$helm"
         ;;
     image)
         # Rust comes with what is built on this machine, and is not needed for an image from the sources.

@@ -6,3 +6,4 @@ pub mod frames;
 #[path = "../../net/tests/frames/opinions.rs"]
 mod opinions;
 pub mod pipeline_history;
+pub mod pipeline_packets;

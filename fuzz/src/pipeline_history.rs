@@ -1,10 +1,16 @@
 //! A history of frames, time and configuration, played to a whole tmm in memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use conntrack::{Cursor, FlowRef};
+use dataplane::counters::ServiceStats;
 use dataplane::memory::MemoryFrame;
+use dataplane::pipeline::FlowData;
 use dataplane::port::Frame;
-use dataplane::rig::{Rig, RigConfig, port_mac};
+use dataplane::rig::{Nic, Rig, RigConfig, port_mac};
+use dataplane::verdict::Verdict;
+use lb::MemberId;
 use net::emit::{self, TcpFields};
 use net::{
     Addr, Encap, FlowKey, IpProto, L4Port, Layers, MacAddr, Network, PortId, Timestamp, VlanId,
@@ -12,6 +18,7 @@ use net::{
 use serde_json::{Value, json};
 
 use crate::opinions::compare;
+use crate::pipeline_packets::{self as packets, Input};
 
 /// Longer histories find nothing that shorter ones do not.
 const MAX_STEPS: usize = 256;
@@ -21,25 +28,6 @@ const CAPACITY: usize = 32;
 const STATION: [MacAddr; 2] = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
 /// Tags of the VLANs on ports 1.1 and 1.2.
 const TAG: [u16; 2] = [100, 200];
-
-/// The input, read from the front; zeros once it is used up.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn octet(&mut self) -> u8 {
-        self.octets(1).first().copied().unwrap_or(0)
-    }
-
-    fn index(&mut self, n: usize) -> usize {
-        usize::from(self.octet()) % n
-    }
-
-    fn octets(&mut self, most: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(most.min(self.0.len()));
-        self.0 = rest;
-        taken
-    }
-}
 
 /// Everything the history may configure.
 fn objects() -> Vec<Value> {
@@ -86,6 +74,20 @@ fn objects() -> Vec<Value> {
             snat,
         )
     };
+    let egress = |spec: Value| {
+        json!({"apiVersion":"k8s.f5net.com/v1","kind":"F5SPKEgress","metadata":{"name":"egress"},
+            "spec":spec})
+    };
+    // The virtual server for TCP, with limits and the like.
+    let guarded = |more: Value| {
+        let mut object = tcp("SRC_TRANS_NONE");
+        if let (Some(spec), Value::Object(more)) = (object["spec"].as_object_mut(), more) {
+            spec.extend(more);
+        }
+        object
+    };
+    let mut balanced = udp("SRC_TRANS_AUTOMAP");
+    balanced["spec"]["datagramLoadBalancing"] = json!(true);
     vec![
         vlan("external", 0, "192.0.2.1", "2001:db8:1::1"),
         vlan("internal", 1, "198.51.100.1", "2001:db8:2::1"),
@@ -101,6 +103,27 @@ fn objects() -> Vec<Value> {
         udp("SRC_TRANS_NONE"),
         json!({"apiVersion":"k8s.f5net.com/v1","kind":"F5SPKStaticRoute","metadata":{"name":"r"},
             "spec":{"destination":"0.0.0.0","prefixLen":0,"type":"gateway","gateway":"192.0.2.254"}}),
+        // From here on only where the seed says so.
+        service("amf", 38_412, "SCTP"),
+        slice("amf", "IPv4", "SCTP", ["198.51.100.11", "198.51.100.12"]),
+        slice("amf", "IPv6", "SCTP", ["2001:db8:2::11", "2001:db8:2::12"]),
+        json!({"apiVersion":"k8s.f5net.com/v1","kind":"F5SPKIngressNGAP","metadata":{"name":"amf"},
+            "service":{"name":"amf","port":38412},
+            "spec":{"destinationAddress":"203.0.113.20","ipv6destinationAddress":"2001:db8:f::20",
+                "snat":"SRC_TRANS_AUTOMAP","idleTimeout":30}}),
+        json!({"apiVersion":"k8s.f5net.com/v1","kind":"F5SPKSnatpool","metadata":{"name":"out"},
+            "spec":{"name":"out","addressList":["192.0.2.50","2001:db8:1::50"]}}),
+        egress(json!({"egressSnatpool":"out","dualStackEnabled":true})),
+        egress(json!({"egressSnatpool":"out","dualStackEnabled":true,
+            "natMapping":"ENDPOINT_INDEPENDENT","natFiltering":"ENDPOINT_INDEPENDENT",
+            "maxMappingsPerClient":3})),
+        egress(json!({"natMapping":"ENDPOINT_INDEPENDENT","natFiltering":"ADDRESS_DEPENDENT"})),
+        guarded(json!({"synProtectionThreshold":1,"resetOnTimeout":true})),
+        guarded(
+            json!({"connectionLimit":3,"clientConnectionLimit":2,"looseInitialization":true,
+            "snat":"SRC_TRANS_SNATPOOL","snatpool":"out"}),
+        ),
+        balanced,
     ]
 }
 
@@ -128,6 +151,13 @@ impl World {
         let config = RigConfig {
             flow_capacity: CAPACITY,
             seed: u64::from(seed),
+            workers: if seed & 8 == 0 { 1 } else { 3 },
+            nic: if seed & 16 == 0 {
+                Nic::Tuple
+            } else {
+                Nic::RoundRobin
+            },
+            straight_way: seed & 32 == 0,
             ..RigConfig::default()
         };
         Self {
@@ -163,7 +193,11 @@ impl World {
     /// Lets tmm work, and looks at all that it sends.
     fn settle(&mut self) {
         let mut decided = 0;
-        self.rig.advance_with(self.now, |_, _, _| decided += 1);
+        self.rig.advance_with(self.now, |_, _, verdict| {
+            // Whoever it is handed to decides.
+            let handed = matches!(verdict, Verdict::Handoff(_) | Verdict::Gather(_));
+            decided += u64::from(!handed);
+        });
         assert_eq!(decided, self.due, "each frame has one verdict");
         self.due = 0;
         for port in 0..2 {
@@ -186,63 +220,30 @@ impl World {
                 }
             }
         }
-        let pipeline = self.rig.worker().pipeline();
-        let flows = pipeline.flows().len();
-        assert!(flows <= CAPACITY);
+        let (mut flows, mut of_members) = (0, 0);
+        for worker in self.rig.workers() {
+            let table = worker.pipeline().flows();
+            assert!(table.len() <= CAPACITY);
+            flows += table.len() as u64;
+            let all = table.iter_from(Cursor::default(), usize::MAX).0;
+            let without = [MemberId::ROUTED, MemberId::MAPPED, MemberId::ADMITTED];
+            let of_member = |flow: &FlowRef<'_, FlowData>| !without.contains(&flow.data().member);
+            of_members += all.filter(|(_, flow)| of_member(flow)).count() as u64;
+        }
         // What is shown of virtual servers and members is what there is.
-        let tables = pipeline.tables();
-        for stats in [&tables.virtual_server_stats, &tables.member_stats] {
-            let shown: u64 = stats.iter().map(|s| s.totals().connections).sum();
-            assert_eq!(shown, flows as u64, "connections shown, flows tracked");
-        }
-    }
-
-    fn client_packet(input: &mut Input<'_>) -> Vec<u8> {
-        let (shape, client, flags) = (input.octet(), input.octet(), input.octet());
-        let v6 = shape & 1 != 0;
-        let (src, dst) = if v6 {
-            let mut src = [0; 16];
-            src[..6].copy_from_slice(&[0x20, 1, 0x0d, 0xb8, 0, 1]);
-            src[15] = 0x70 | (client & 7);
-            let mut dst = [0; 16];
-            dst[..6].copy_from_slice(&[0x20, 1, 0x0d, 0xb8, 0, 0x0f]);
-            dst[15] = 0x10;
-            (Addr::from_v6(src), Addr::from_v6(dst))
-        } else {
-            (
-                Addr::from_v4([192, 0, 2, 70 + (client & 7)]),
-                Addr::from_v4([203, 0, 113, 10]),
-            )
+        let tables = self.rig.worker().pipeline().tables();
+        let shown = |stats: &[Arc<ServiceStats>]| -> u64 {
+            stats.iter().map(|s| s.totals().connections).sum()
         };
-        let sport = L4Port(40_000 + u16::from(client >> 3));
-        let payload = [0xa5; 40];
-        let payload = &payload[..usize::from(shape >> 3)];
-        let number = u32::from(flags) << 8;
-        match shape >> 1 & 3 {
-            0 | 1 => emit::tcp(
-                &FlowKey::new(src, dst, sport, L4Port(80), IpProto::TCP),
-                TcpFields {
-                    seq: number,
-                    ack: number,
-                    flags: flags & 0x3f,
-                    window: 1000,
-                },
-                payload,
-            ),
-            2 => emit::udp(
-                &FlowKey::new(src, dst, sport, L4Port(53), IpProto::UDP),
-                payload,
-            ),
-            _ => {
-                let (proto, kind) = if v6 {
-                    (IpProto::ICMPV6, 128)
-                } else {
-                    (IpProto::ICMP, 8)
-                };
-                let key = FlowKey::new(src, dst, sport, sport, proto);
-                emit::icmp(&key, 64, kind, 0, [0, client, 0, flags], payload)
-            }
-        }
+        let shown = (
+            shown(&tables.virtual_server_stats),
+            shown(&tables.member_stats),
+        );
+        assert_eq!(
+            shown,
+            (flows, of_members),
+            "connections shown, flows tracked"
+        );
     }
 
     /// Answers a frame that tmm sent, as the station on that port would.
@@ -316,20 +317,65 @@ impl World {
                 let l3 = emit::udp(&layers.key.inverted(), b"answer");
                 self.send_packet(port, &l3);
             }
+            (_, IpProto::SCTP, _) => {
+                let l3 = packets::sctp(&layers.key.inverted(), input);
+                self.send_packet(port, &l3);
+            }
             _ => {}
         }
     }
 
+    /// An ICMP error about a frame that tmm sent, from its receiver or from a router on the way.
+    fn complain(&mut self, input: &mut Input<'_>) {
+        let (port, who) = (input.index(2), input.octet());
+        let Some(frame) = self.received[port].last().cloned() else {
+            return;
+        };
+        let Ok(layers) = Layers::parse(&MemoryFrame::new(&frame).packet()) else {
+            return;
+        };
+        let router = match layers.network {
+            Network::Ipv4 => Addr::from_v4([10, 0, 0, who]),
+            Network::Ipv6 => Addr::from_v6([0x20; 16]),
+            _ => return,
+        };
+        let source = if who & 1 == 0 { layers.key.dst } else { router };
+        let packet = packets::error(source, layers.key.src, &frame[layers.l3..], input);
+        self.send_packet(port, &packet);
+    }
+
     fn step(&mut self, input: &mut Input<'_>) {
-        match input.octet() % 9 {
+        match input.octet() % 16 {
+            9 | 10 => {
+                let packet = packets::association(input);
+                self.send_packet(0, &packet);
+            }
+            11 => self.complain(input),
+            12 => {
+                let mut packet = packets::client_packet(input);
+                packets::extend(&mut packet, input);
+                self.send_packet(0, &packet);
+            }
+            13 => {
+                let packet = packets::outward(input);
+                self.send_packet(1, &packet);
+            }
+            14 => {
+                let packet = packets::with_options(input);
+                self.send_packet(0, &packet);
+            }
+            15 => {
+                let packet = packets::inward(input);
+                self.send_packet(0, &packet);
+            }
             8 => {
                 let (at, len, mark) = (input.octet(), input.octet(), input.octet());
-                let mut packet = Self::client_packet(input);
-                fragment(&mut packet, usize::from(at), usize::from(len), mark);
+                let mut packet = packets::client_packet(input);
+                packets::fragment(&mut packet, usize::from(at), usize::from(len), mark);
                 self.send_packet(0, &packet);
             }
             0..=2 => {
-                let packet = Self::client_packet(input);
+                let packet = packets::client_packet(input);
                 self.send_packet(0, &packet);
             }
             3 | 4 => self.answer(input),
@@ -374,36 +420,6 @@ impl World {
     }
 }
 
-/// Makes a packet a fragment with some of its octets: `at` in eights, at most `len` octets; of `mark`, a bit
-/// says whether more follow, others are the identification.
-fn fragment(l3: &mut Vec<u8>, at: usize, len: usize, mark: u8) {
-    let v4 = l3.first().is_some_and(|octet| octet >> 4 == 4);
-    let header = if v4 { 20 } else { 40 };
-    let (at, more) = (at % 16, mark & 1);
-    let rest = l3.split_off(header);
-    let from = (at * 8).min(rest.len());
-    let to = (from + len).min(rest.len());
-    let id = mark >> 1 & 3;
-    let at = u16::try_from(at).unwrap_or(0);
-    if v4 {
-        let field = at | u16::from(more) << 13;
-        let total = u16::try_from(header + to - from).unwrap_or(0);
-        l3[2..4].copy_from_slice(&total.to_be_bytes());
-        l3[4..6].copy_from_slice(&[0, id]);
-        l3[6..8].copy_from_slice(&field.to_be_bytes());
-        l3[10..12].fill(0);
-        let sum = net::checksum::of(&l3[..20]);
-        l3[10..12].copy_from_slice(&sum.to_be_bytes());
-    } else {
-        let field = (at << 3 | u16::from(more)).to_be_bytes();
-        l3.extend([l3[6], 0, field[0], field[1], 0, 0, 0, id]);
-        l3[6] = 44;
-        let payload = u16::try_from(8 + to - from).unwrap_or(0);
-        l3[4..6].copy_from_slice(&payload.to_be_bytes());
-    }
-    l3.extend(&rest[from..to]);
-}
-
 /// The input is a list of steps, behind one octet of seed.
 pub fn check(input: &[u8]) {
     play(input);
@@ -415,7 +431,9 @@ pub fn play(input: &[u8]) -> u64 {
     let seed = input.octet();
     let mut world = World::new(seed);
     if seed & 1 == 0 {
-        let all = world.objects[..10].to_vec();
+        let (most, more) = (world.objects[..10].iter(), world.objects[13..19].iter());
+        let more = more.filter(|_| seed & 4 != 0);
+        let all: Vec<Value> = most.chain(more).cloned().collect();
         world.rig.apply(&all).expect("the objects are valid");
         world.settle();
     }
@@ -430,13 +448,17 @@ pub fn play(input: &[u8]) -> u64 {
         world.now = world.now + Duration::from_hours(1);
         world.settle();
     }
-    let flows = world.rig.worker().pipeline().flows();
-    assert_eq!(flows.len(), 0, "flows outlive their timeouts");
-    let trains = world.rig.worker().pipeline().trains();
-    assert!(trains.is_empty(), "fragments outlive their timeout");
-    assert!(
-        !world.rig.worker().holds_frames(),
-        "frames are held forever"
-    );
-    flows.stats().inserts
+    let mut opened = 0;
+    for worker in world.rig.workers() {
+        let pipeline = worker.pipeline();
+        assert_eq!(pipeline.flows().len(), 0, "flows outlive their timeouts");
+        assert!(
+            pipeline.trains().is_empty(),
+            "fragments outlive their timeout"
+        );
+        assert!(!worker.holds_frames(), "frames are held forever");
+        assert_eq!(pipeline.mappings(), 0, "mappings outlive their flows");
+        opened += pipeline.flows().stats().inserts;
+    }
+    opened
 }

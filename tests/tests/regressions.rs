@@ -14,6 +14,8 @@ mod frames;
 mod opinions;
 #[path = "../../fuzz/src/pipeline_history.rs"]
 mod pipeline_history;
+#[path = "../../fuzz/src/pipeline_packets.rs"]
+mod pipeline_packets;
 
 fn replay(target: &str, check: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))

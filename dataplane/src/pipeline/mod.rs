@@ -270,6 +270,11 @@ impl Pipeline {
         &self.state.flows
     }
 
+    /// How many ports of clients are mapped to the same one towards everybody.
+    pub fn mappings(&self) -> usize {
+        self.state.mappings.len()
+    }
+
     /// Decides about each frame of a burst, rewriting it in place. Appends one verdict for each of
     /// `packets`, which must not be more than fit into `verdicts`.
     pub fn process(
