@@ -101,6 +101,8 @@ pub struct WorkerCounters {
     pub cut_packets: Counter,
     /// The fragments they left in.
     pub fragments_made_packets: Counter,
+    /// Packets to an address that clients are translated to, taken again as if they had come in from outside.
+    pub hairpin_packets: Counter,
     /// Frames handed to the workers that own their flows.
     pub handoffs_out_packets: Counter,
     /// Frames taken over from other workers.
@@ -146,6 +148,7 @@ impl WorkerCounters {
             fragments_waited_packets: Counter::default(),
             cut_packets: Counter::default(),
             fragments_made_packets: Counter::default(),
+            hairpin_packets: Counter::default(),
             handoffs_out_packets: Counter::default(),
             handoffs_in_packets: Counter::default(),
             originated_packets: Counter::default(),

@@ -12,6 +12,7 @@ use crossbeam::queue::ArrayQueue;
 use net::PortId;
 
 use crate::steer::{Asked, Steering};
+use crate::verdict::Round;
 
 /// Frames under way from one worker to all others, at most, as long as there are few of them.
 const FRAMES_OUT: usize = 2048;
@@ -21,7 +22,7 @@ const RING_MIN: usize = 64;
 /// A frame handed over.
 #[derive(Debug)]
 pub enum Handed<F> {
-    /// As it came in by `port`: its flow is, or would be, the receiver's.
+    /// As it came in by `port`, or by hairpin: its flow is, or would be, the receiver's.
     Arrived {
         /// The frame.
         frame: F,
@@ -29,6 +30,8 @@ pub enum Handed<F> {
         port: PortId,
         /// Who has looked for its flow.
         asked: Asked,
+        /// That it has come round to us.
+        round: Option<Round>,
     },
     /// Ready to be sent by `port`, by which the receiver can send.
     Leaving {

@@ -274,7 +274,7 @@ fn by_remote(proto: IpProto) -> bool {
 }
 
 /// The workers to ask, in order; the last one decides.
-pub type Itinerary = arrayvec::ArrayVec<u16, 4>;
+pub type Itinerary = arrayvec::ArrayVec<u16, 8>;
 
 impl Steering {
     /// Who may have the packet's flow, and at the end who is to open it. Empty: whoever has the
@@ -313,11 +313,23 @@ impl Steering {
             _ if is_mapped(server) => self.of_port(key.sport()),
             Snat::Automap | Snat::Pool(_) => by_hash(question.cmp_hash),
         };
+        // Hairpin: most often of a flow that its sender has opened, which goes before the replies that it may be
+        // as well.
+        let is_hairpin = question.to_self_ip && !server.destination.is_host();
+        if is_hairpin {
+            way.push(decides);
+        }
         let mut ask = |worker| {
             if worker != decides && !way.contains(&worker) {
                 way.push(worker);
             }
         };
+        if is_hairpin {
+            ask(self.of_tuple(key));
+            if spread.mapped {
+                ask(self.of_port(key.dport()));
+            }
+        }
         if !server.destination.is_host() && spread.untranslated {
             ask(self.of_address(&key.dst));
         }

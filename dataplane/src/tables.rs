@@ -2,10 +2,11 @@
 
 mod publish;
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
 use lb::VirtualServerId;
 use net::header::ethertype;
 use net::{Addr, Encap, EthernetHeader, MacAddr, PortId, VlanIndex};
@@ -17,6 +18,9 @@ use crate::egress::{Egress, Links, Own, Segments, Stations};
 use crate::lasting::Lasting;
 use crate::routes::Routes;
 use crate::steer::Spread;
+
+/// Some of our addresses. Only the configuration puts any in, so that the hash needs no secret.
+pub type Addresses = HashSet<Addr, FixedState>;
 
 /// What a publisher is made of. Its own test puts a model checker's here.
 mod shared {
@@ -61,7 +65,7 @@ pub struct Tables {
     /// Addresses that are answered for.
     pub owned: vlan::Owned,
     /// Our self IPs, and the addresses of SNAT pools, on any VLAN.
-    pub self_ips: HashSet<Addr>,
+    pub self_ips: Addresses,
     /// Addresses that clients' addresses are translated to.
     pub snat: SnatTables,
     /// What decides which worker a packet belongs to.
@@ -94,7 +98,7 @@ pub struct SnatTables {
     /// The counters of automap.
     pub automap: Arc<SnatStats>,
     /// All addresses of pools that are ours.
-    pub addresses: HashSet<Addr>,
+    pub addresses: Addresses,
 }
 
 impl SnatTables {
@@ -227,11 +231,14 @@ impl Exit {
 }
 
 impl Tables {
-    /// What flows remember of the generation: its low half, which repeats after four billion.
+    /// The bits of a generation that flows remember.
+    pub const STAMP_BITS: u32 = u32::MAX >> 1;
+
+    /// What flows remember of the generation: its low 31 bits, which repeat after two billion.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits are meant")]
     pub const fn stamp(&self) -> u32 {
-        self.generation as u32
+        self.generation as u32 & Self::STAMP_BITS
     }
 
     /// What frames that leave by a VLAN have in common.

@@ -171,6 +171,20 @@ pub struct Held {
     pub ethertype: u16,
 }
 
+/// How a frame came round that we had sent to an address of our own (hairpin).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// The VLAN that it counts as come in by.
+    pub vlan: VlanIndex,
+    /// How often: what it was sent for may be answered once, by way of ourselves again.
+    pub times: u8,
+}
+
+impl Round {
+    /// The most times that a frame comes round: out to another's address, and an answer back.
+    pub const MOST: u8 = 2;
+}
+
 /// How a frame that is too long for its VLAN is to be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
@@ -193,6 +207,9 @@ pub enum Verdict {
     Reply(PortId, Answer),
     /// Forwarded, but its next hop's MAC address is not known yet.
     Hold(Held, FlowStep),
+    /// Hairpin: translated, and for an address that clients are translated to. It is taken again, as if it had come
+    /// in by this VLAN.
+    Hairpin(VlanIndex, FlowStep),
     /// Its flow is, or would be, another worker's: handed over as it came in.
     Handoff(u16),
     /// A fragment: handed as it came in to the worker that sees all of its datagram.

@@ -10,6 +10,7 @@ use vlan::Event;
 use vlan::neighbor::Neighbors;
 
 mod fragments;
+mod hairpin;
 
 use crate::command::{Command, DumpStep, FlowDump, FlowFlush};
 use crate::counters::WorkerCounters;
@@ -21,8 +22,9 @@ use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::port::{BURST, Burst, Frame, Port};
 use crate::steer::Asked;
 use crate::tables::{Publisher, Tables};
-use crate::verdict::{Answer, DropReason, Verdict};
+use crate::verdict::{Answer, DropReason, Round, Verdict};
 use crate::worker::fragments::Waiting;
+use crate::worker::hairpin::Turned;
 
 /// Flows ended per turn at most: housekeeping must not hold up the next burst. Under load there are some
 /// hundred thousand turns a second.
@@ -65,6 +67,8 @@ pub struct Worker<P: Port> {
     waiting: HoldQueue<P::Frame>,
     /// Fragments that wait for the first of their datagram.
     fragments: Waiting<P::Frame>,
+    /// Frames of the burst in hand that come round.
+    turned: Turned<P::Frame>,
     pipeline: Pipeline,
     shared: Shared,
     dumps: ArrayVec<FlowDump, 4>,
@@ -80,6 +84,8 @@ struct Origin {
     asked: Asked,
     /// They are fragments that have waited here.
     waited: bool,
+    /// How they came round, if they did.
+    round: Option<Round>,
 }
 
 impl<P: Port> Worker<P> {
@@ -97,6 +103,7 @@ impl<P: Port> Worker<P> {
             ports,
             waiting: HoldQueue::new(),
             fragments: Waiting::new(),
+            turned: Turned::new(),
             pipeline,
             shared,
             dumps: ArrayVec::new(),
@@ -217,6 +224,7 @@ impl<P: Port> Worker<P> {
     pub fn into_ports(mut self) -> Vec<P> {
         self.waiting.clear();
         self.fragments.clear();
+        self.turned.clear();
         self.tx.clear();
         self.ports
     }
@@ -238,6 +246,7 @@ impl<P: Port> Worker<P> {
             port: PortId(u8::try_from(index).unwrap_or(u8::MAX)),
             asked: Asked::NOBODY,
             waited: false,
+            round: None,
         };
         let received = frames.len();
         let bytes = self.process(now, origin, frames, seen);
@@ -267,18 +276,25 @@ impl<P: Port> Worker<P> {
                     break;
                 };
                 taken += 1;
-                let (frame, port, asked) = match handed {
-                    Handed::Arrived { frame, port, asked } => (frame, port, asked),
+                let (frame, origin) = match handed {
+                    Handed::Arrived {
+                        frame,
+                        port,
+                        asked,
+                        round,
+                    } => {
+                        let origin = Origin {
+                            port,
+                            asked,
+                            waited: false,
+                            round,
+                        };
+                        (frame, origin)
+                    }
                     Handed::Leaving { frame, port } => {
                         self.enqueue(port, frame);
                         continue;
                     }
-                };
-                let waited = false;
-                let origin = Origin {
-                    port,
-                    asked,
-                    waited,
                 };
                 if let Some(earlier) = burst_origin
                     && (earlier != origin || burst.is_full())
@@ -303,6 +319,26 @@ impl<P: Port> Worker<P> {
         &mut self,
         now: Timestamp,
         origin: Origin,
+        frames: Burst<P::Frame>,
+        seen: &mut impl FnMut(PortId, &mut P::Frame, &Verdict),
+    ) -> usize {
+        let bytes = self.pass(now, origin, frames, seen);
+        if !self.turned.is_empty() {
+            self.turn_round(now, seen);
+        }
+        // What waited goes on before anything else comes.
+        if !origin.waited {
+            self.take_up(now);
+        }
+        bytes
+    }
+
+    /// One pass through the pipeline.
+    #[inline]
+    fn pass(
+        &mut self,
+        now: Timestamp,
+        origin: Origin,
         mut frames: Burst<P::Frame>,
         seen: &mut impl FnMut(PortId, &mut P::Frame, &Verdict),
     ) -> usize {
@@ -313,7 +349,8 @@ impl<P: Port> Worker<P> {
             let mut packets: ArrayVec<net::Packet<'_>, BURST> =
                 frames.iter_mut().map(Frame::packet).collect();
             bytes = packets.iter().map(net::Packet::len).sum();
-            self.pipeline.set_asked(origin.asked, origin.waited);
+            self.pipeline
+                .set_asked(origin.asked, origin.waited, origin.round);
             self.pipeline
                 .process(now, origin.port, &mut packets, &mut verdicts);
             shapes.extend(packets.iter().map(net::Packet::shape));
@@ -328,10 +365,6 @@ impl<P: Port> Worker<P> {
             }
             seen(origin.port, &mut frame, verdict);
             self.carry_out(now, origin, frame, verdict);
-        }
-        // What waited goes on before anything else comes.
-        if !origin.waited {
-            self.take_up(now);
         }
         bytes
     }
@@ -361,6 +394,7 @@ impl<P: Port> Worker<P> {
                     frame,
                     port: origin.port,
                     asked: asked.unwrap_or_default(),
+                    round: origin.round,
                 };
                 self.hand_over(to, handed, DropReason::HandoffFull);
             }
@@ -373,9 +407,11 @@ impl<P: Port> Worker<P> {
                     frame,
                     port: origin.port,
                     asked: origin.asked,
+                    round: origin.round,
                 };
                 self.hand_over(to, handed, DropReason::HandoffFull);
             }
+            Verdict::Hairpin(vlan, _) => self.send_round(origin, vlan, frame),
             Verdict::Wait(place) => self.put_aside(place, frame, origin),
             Verdict::Consumed => counters.consumed_packets.add(1),
             Verdict::Drop(reason) => counters.count_drop(reason),
@@ -494,6 +530,10 @@ impl<P: Port> Worker<P> {
             frame.set_shape(shape);
             match verdict {
                 Verdict::Transmit(port, _) => self.push(port, frame),
+                Verdict::Hairpin(vlan, _) => {
+                    self.send_round(Origin::OURSELVES, vlan, frame);
+                    self.turn_round(now, &mut |_, _, _| {});
+                }
                 Verdict::Hold(held, _) if self.waiting.push(frame, held, None, now) => {
                     counters.held_packets.add(1);
                 }

@@ -24,7 +24,7 @@ use crate::defences::Defences;
 use crate::egress::{Egress, Links, Stations};
 use crate::routes::{Route, Routes};
 use crate::steer::Spread;
-use crate::tables::{Exit, Limits, MemberWay, PortInfo, Tables};
+use crate::tables::{Addresses, Exit, Limits, MemberWay, PortInfo, Tables};
 
 /// What `compile` has to know besides the configuration.
 #[derive(Debug, Clone)]
@@ -111,7 +111,7 @@ pub fn compile(
     let generation = names.next_generation();
     let vlans = compile_vlans(config, surroundings, names, &mut errors);
     let mut owned = Owned::of_table(&vlans);
-    let mut self_ips: HashSet<Addr> = owned
+    let mut self_ips: Addresses = owned
         .iter()
         .filter(|(_, _, owner)| *owner == Owner::SelfIp)
         .map(|(_, addr, _)| addr)

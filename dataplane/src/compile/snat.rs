@@ -6,7 +6,7 @@ use net::Addr;
 use vlan::{Owned, Owner, Vlan};
 
 use super::Names;
-use crate::tables::SnatTables;
+use crate::tables::{Addresses, SnatTables};
 
 /// Takes the addresses of pools, each on the VLANs whose prefix it lies in. One that lies in none is
 /// reached by a route to us, from whichever VLAN but the cluster's own.
@@ -34,7 +34,7 @@ pub(super) fn own(config: &Config, vlans: &vlan::Table, standby: &VlanSet, owned
 
 /// The pools with the addresses that are ours.
 pub(super) fn compile(config: &Config, owned: &Owned, names: &mut Names) -> SnatTables {
-    let ours: std::collections::HashSet<Addr> = owned.iter().map(|(_, addr, _)| addr).collect();
+    let ours: Addresses = owned.iter().map(|(_, addr, _)| addr).collect();
     let (automap, stats) = names.snat_stats(&config.snat_pools);
     let pools = config.snat_pools.iter().zip(stats).map(|(pool, stats)| {
         let addresses = pool.addresses.iter().map(|addr| Addr::from(*addr));

@@ -31,11 +31,13 @@ impl State {
         let vlan = arrival.vlan;
         let sender = &layers.key.src;
         let one_host = |addr: &Addr| !vlan.on_link(addr.ip()) || vlan.can_be_neighbor(addr.ip());
-        if !icmp::may_be_told_of(packet, layers)
-            || !one_host(sender)
-            || !one_host(&layers.key.dst)
-            || tables.owned.get(vlan.index, sender).is_some()
-        {
+        // What came round is from one of our own addresses to another.
+        let strangers = || {
+            one_host(sender)
+                && one_host(&layers.key.dst)
+                && tables.owned.get(vlan.index, sender).is_none()
+        };
+        if !icmp::may_be_told_of(packet, layers) || !(arrival.round || strangers()) {
             return Verdict::Drop(reason);
         }
         let Some(source) = speaking_as(tables, arrival, layers, error) else {
@@ -48,13 +50,7 @@ impl State {
         if icmp::error_in_place(packet, layers, error, &source).is_err() {
             return Verdict::Drop(DropReason::NoRoom);
         }
-        let port = self.back(tables, arrival);
-        let (to, ours) = (arrival.source_mac, vlan.mac_of(port));
-        let kind = net::emit::ethertype_of(layers.network);
-        match packet.set_ethernet(0, to, ours, vlan.encap, kind, false) {
-            Ok(_) => Verdict::Reply(port, answer(error)),
-            Err(_) => Verdict::Drop(DropReason::NoRoom),
-        }
+        self.address_back(tables, arrival, packet, (layers.network, 0), answer(error))
     }
 }
 

@@ -43,7 +43,12 @@ impl State {
         let Some(flow) = self.flows.get(id) else {
             return Verdict::Drop(DropReason::FlowGone);
         };
-        if flow.data().stamp != tables.stamp() {
+        let data = flow.data();
+        // Nobody else on the wire has an address of ours.
+        if data.is_hairpin() && !arrival.round && tables.self_ips.contains(&layers.key.src) {
+            return Verdict::Drop(DropReason::MartianAddress);
+        }
+        if !data.is_current(tables) {
             match fate(tables, flow) {
                 Fate::Keep => self.renew(tables, id),
                 Fate::Reset => {
@@ -81,7 +86,7 @@ impl State {
         let Some(flow) = self.flows.get(id) else {
             return false;
         };
-        if flow.data().stamp == tables.stamp() {
+        if flow.data().is_current(tables) {
             return true;
         }
         let keep = matches!(fate(tables, flow), Fate::Keep);
@@ -96,7 +101,8 @@ impl State {
     #[cold]
     pub(super) fn bring_up_to_date(&mut self, tables: &Tables, hit: Hit) -> Option<()> {
         let id = self.flows.id(hit)?;
-        if !matches!(fate(tables, self.flows.get(id)?), Fate::Keep) {
+        let flow = self.flows.get(id)?;
+        if flow.data().is_hairpin() || !matches!(fate(tables, flow), Fate::Keep) {
             return None;
         }
         self.renew(tables, id);
@@ -116,7 +122,6 @@ impl State {
             return;
         };
         let data = flow.data_mut();
-        data.stamp = tables.stamp();
         let original = data.original.vlan();
         // Towards the client of a mapping it is the station that the client was heard from.
         if !data.original.is_last_hop() {
@@ -127,6 +132,7 @@ impl State {
         if !(data.reply.is_last_hop() && tables.vlans.get(reply).is_some_and(wants)) {
             data.reply = Leg::new(reply, NextHop::Unresolved);
         }
+        *data = data.stamped(tables);
     }
 
     /// Follows the state of the flow, rewrites the packet and sends it on its way.
@@ -193,12 +199,18 @@ impl State {
         if found != leg
             && let Some(flow) = self.flows.get_mut(id)
         {
+            let data = flow.data_mut();
             match direction {
                 Direction::Original => {
-                    flow.data_mut().original = found;
-                    self.relearn(data.member, found);
+                    data.original = found;
+                    *data = data.stamped(tables);
+                    let member = data.member;
+                    self.relearn(member, found);
                 }
-                Direction::Reply => flow.data_mut().reply = found,
+                Direction::Reply => {
+                    data.reply = found;
+                    *data = data.stamped(tables);
+                }
             }
         }
         if let Verdict::Drop(reason) = verdict {
@@ -224,6 +236,10 @@ impl State {
         let (leg, way) = match self.resolve(tables, leg, layers, to) {
             Ok(resolved) => resolved,
             Err(reason) => return (Verdict::Drop(reason), leg),
+        };
+        // How long it may be, and what is in front of it, is asked where it leaves in the end.
+        let Some(way) = way else {
+            return (Verdict::Hairpin(leg.vlan(), step), leg);
         };
         let Some(exit) = tables.exit(leg.vlan()) else {
             return (Verdict::Drop(DropReason::NoRoute), leg);
@@ -267,7 +283,7 @@ impl State {
         (Verdict::Transmit(port, step), leg)
     }
 
-    /// Finds the station that `leg` leads to.
+    /// Finds the station that `leg` leads to; none if that is we.
     #[inline]
     fn resolve(
         &mut self,
@@ -275,14 +291,15 @@ impl State {
         leg: Leg,
         layers: &Layers,
         to: &Tuple,
-    ) -> Result<(Leg, Way), DropReason> {
+    ) -> Result<(Leg, Option<Way>), DropReason> {
         let resolution = match leg.next() {
-            NextHop::LastHop(mac) => return Ok((leg, Way::Known(mac))),
+            NextHop::LastHop(mac) => return Ok((leg, Some(Way::Known(mac)))),
             NextHop::Neighbor(neighbor) => self.neighbors.mac(neighbor),
+            NextHop::Round => return Ok((leg, None)),
             NextHop::Unresolved => Resolution::Stale,
         };
         if let Resolution::Reachable(mac) = resolution {
-            return Ok((leg, Way::Known(mac)));
+            return Ok((leg, Some(Way::Known(mac))));
         }
         self.resolve_anew(tables, layers, &FlowKey::from(*to).dst, resolution)
     }
@@ -295,11 +312,14 @@ impl State {
         layers: &Layers,
         destination: &Addr,
         mut resolution: Resolution,
-    ) -> Result<(Leg, Way), DropReason> {
+    ) -> Result<(Leg, Option<Way>), DropReason> {
         let route = tables
             .routes
             .lookup(destination.ip())
             .ok_or(DropReason::NoRoute)?;
+        if tables.self_ips.contains(destination) {
+            return Ok((Leg::new(route.vlan, NextHop::Round), None));
+        }
         let next_hop = route.next_hop(*destination);
         let neighbor = self.neighbors.lookup(route.vlan, &next_hop);
         if let Some(found) = neighbor {
@@ -308,7 +328,7 @@ impl State {
         let next = neighbor.map_or(NextHop::Unresolved, NextHop::Neighbor);
         let leg = Leg::new(route.vlan, next);
         match resolution {
-            Resolution::Reachable(mac) => Ok((leg, Way::Known(mac))),
+            Resolution::Reachable(mac) => Ok((leg, Some(Way::Known(mac)))),
             // The resolver forgets it when its hold-down is over; then it is asked for again.
             Resolution::Failed => Err(DropReason::NeighborUnreachable),
             Resolution::Pending | Resolution::Stale => {
@@ -318,14 +338,14 @@ impl State {
                 });
                 Ok((
                     leg,
-                    Way::Wait(Held {
+                    Some(Way::Wait(Held {
                         vlan: route.vlan,
                         neighbor,
                         next_hop,
                         flow_hash: flow_hash(&layers.key),
                         l3: 0,
                         ethertype: net::emit::ethertype_of(layers.network),
-                    }),
+                    })),
                 ))
             }
         }

@@ -31,6 +31,10 @@ impl State {
             return Verdict::Drop(DropReason::BadFragment);
         };
         let (src, dst) = (layers.key.src, layers.key.dst);
+        // The later ones of a datagram that came round are followed by name.
+        if !arrival.round && tables.self_ips.contains(&src) {
+            return Verdict::Drop(DropReason::MartianAddress);
+        }
         let me = u16::try_from(self.worker).unwrap_or(0);
         let gathers = self.steering.of_fragments(&src, &dst);
         if self.steering.workers() > 1 && gathers != me && !self.asked.has(gathers) {
@@ -142,7 +146,7 @@ impl State {
             None => self.without_flow(tables, arrival, packet, layers),
         };
         match verdict {
-            Verdict::Transmit(..) | Verdict::Cut(..) | Verdict::Hold(..) => {
+            Verdict::Transmit(..) | Verdict::Cut(..) | Verdict::Hold(..) | Verdict::Hairpin(..) => {
                 let Some((id, direction)) = self.went else {
                     return (verdict, lost);
                 };
@@ -216,7 +220,7 @@ impl State {
         let Some(flow) = self.flows.get(id) else {
             return Verdict::Drop(DropReason::FlowGone);
         };
-        if flow.data().stamp != tables.stamp() {
+        if !flow.data().is_current(tables) {
             // What is to happen to the flow itself is decided with its next packet.
             if !matches!(fate(tables, flow), Fate::Keep) {
                 return Verdict::Drop(DropReason::FlowGone);

@@ -4,6 +4,8 @@ use lb::{MemberId, VirtualServerId};
 use net::{Deltas, MacAddr, VlanIndex};
 use vlan::neighbor::NeighborRef;
 
+use crate::tables::Tables;
+
 /// The slow path's answer, kept in the flow and replayed for each of its packets.
 #[derive(Debug, Clone, Copy)]
 pub struct FlowData {
@@ -15,10 +17,38 @@ pub struct FlowData {
     pub virtual_server: VirtualServerId,
     /// Which member serves it.
     pub member: MemberId,
-    /// The configuration this answer was last checked against: the low half of its generation.
+    /// The configuration this answer was last checked against, as [`Tables::stamp`] has it; the highest bit is
+    /// set where an end of the flow is reached by hairpin, so that none of its packets go the straight way.
     pub stamp: u32,
     /// What the translation towards the server does to checksums; the one towards the client undoes it.
     pub deltas: Deltas,
+}
+
+/// The bit of a stamp that says that an end of the flow is reached by hairpin.
+const HAIRPIN: u32 = 1 << 31;
+
+const _: () = assert!(Tables::STAMP_BITS & HAIRPIN == 0);
+
+impl FlowData {
+    /// Whether the answer was checked against these tables.
+    #[inline]
+    pub const fn is_current(&self, tables: &Tables) -> bool {
+        self.stamp & !HAIRPIN == tables.stamp()
+    }
+
+    /// With a stamp of these tables. What was a hairpin stays one.
+    #[must_use]
+    pub const fn stamped(mut self, tables: &Tables) -> Self {
+        let is_hairpin = self.is_hairpin() || self.original.is_round() || self.reply.is_round();
+        self.stamp = tables.stamp() | if is_hairpin { HAIRPIN } else { 0 };
+        self
+    }
+
+    /// Whether an end of the flow is reached by hairpin: its packets come and go by way of ourselves.
+    #[inline]
+    pub const fn is_hairpin(&self) -> bool {
+        self.stamp & HAIRPIN != 0
+    }
 }
 
 /// Where one direction of a flow leaves: the VLAN and the station, in one word.
@@ -37,12 +67,16 @@ pub enum NextHop {
     Neighbor(NeighborRef),
     /// Back to the station the flow's first packet came from (`auto_lasthop`).
     LastHop(MacAddr),
+    /// Ourselves: the address is one that clients are translated to.
+    Round,
 }
 
 /// Not a station's MAC address.
 const OTHER: u64 = 1 << 63;
 const LOW: u64 = (1 << 48) - 1;
 const NOTHING: u64 = 1 << 47;
+/// Beside [`NOTHING`]: it is we.
+const ROUND: u64 = NOTHING | 1;
 
 const _: () = assert!(NeighborRef::BITS < 47);
 // An index of a VLAN has fifteen bits.
@@ -56,6 +90,7 @@ impl Leg {
             NextHop::Unresolved => OTHER | NOTHING,
             NextHop::Neighbor(neighbor) => OTHER | neighbor.to_bits(),
             NextHop::LastHop(mac) => return Self::last_hop(vlan, mac.to_u64()),
+            NextHop::Round => OTHER | ROUND,
         };
         Self((vlan.0 as u64) << 48 & !OTHER | low)
     }
@@ -78,13 +113,23 @@ impl Leg {
         self.0 & OTHER == 0
     }
 
+    /// Whether it leads to ourselves.
+    #[inline]
+    pub const fn is_round(self) -> bool {
+        self.0 & (OTHER | LOW) == OTHER | ROUND
+    }
+
     /// The station.
     #[inline]
     pub const fn next(self) -> NextHop {
         if self.is_last_hop() {
             NextHop::LastHop(MacAddr::from_u64(self.0))
         } else if self.0 & NOTHING != 0 {
-            NextHop::Unresolved
+            if self.is_round() {
+                NextHop::Round
+            } else {
+                NextHop::Unresolved
+            }
         } else {
             NextHop::Neighbor(NeighborRef::from_bits(self.0 & LOW))
         }
@@ -122,9 +167,11 @@ mod tests {
                 NextHop::Unresolved,
                 NextHop::Neighbor(NeighborRef::from_bits(bits)),
                 NextHop::LastHop(MacAddr(mac)),
+                NextHop::Round,
             ] {
                 let leg = Leg::new(vlan, next);
                 prop_assert_eq!((leg.vlan(), leg.next()), (vlan, next));
+                prop_assert_eq!(leg.is_round(), next == NextHop::Round);
             }
             prop_assert_eq!(NeighborRef::from_bits(bits).to_bits(), bits);
         }

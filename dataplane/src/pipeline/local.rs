@@ -1,11 +1,11 @@
 //! Frames for ourselves: ARP, neighbour discovery, echo, and services of self IPs.
 
 use net::header::tcp_flags;
-use net::{IpProto, Layers, Packet, PortId};
+use net::{IpProto, Layers, Network, Packet, PortId};
 use vlan::answer::{self, Ignored, Outcome};
 use vlan::segment;
 
-use super::{Arrival, State};
+use super::{Arrival, State, hairpin};
 use crate::tables::Tables;
 use crate::verdict::{Answer, DropReason, Verdict};
 
@@ -209,10 +209,26 @@ impl State {
         layers: &Layers,
         answer: Answer,
     ) -> Verdict {
+        let at = (layers.network, layers.l3);
+        self.address_back(tables, arrival, packet, at, answer)
+    }
+
+    /// Addresses an IP packet that begins at an offset to the station that another came from.
+    pub(super) fn address_back(
+        &self,
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        packet: &mut Packet<'_>,
+        (network, l3): (Network, usize),
+        answer: Answer,
+    ) -> Verdict {
+        let kind = net::emit::ethertype_of(network);
+        if arrival.round {
+            return hairpin::back(arrival, packet, (kind, l3));
+        }
         let (vlan, port) = (arrival.vlan, self.back(tables, arrival));
         let (to, ours) = (arrival.source_mac, vlan.mac_of(port));
-        let kind = net::emit::ethertype_of(layers.network);
-        match packet.set_ethernet(layers.l3, to, ours, vlan.encap, kind, false) {
+        match packet.set_ethernet(l3, to, ours, vlan.encap, kind, false) {
             Ok(_) => Verdict::Reply(port, answer),
             Err(_) => Verdict::Drop(DropReason::NoRoom),
         }

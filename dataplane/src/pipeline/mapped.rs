@@ -137,13 +137,15 @@ impl State {
         if self.mappings.is_empty() || !matches!(key.proto, IpProto::TCP | IpProto::UDP) {
             return None;
         }
-        // A client may not: the other one would see an address from within (RFC 4787 REQ-9), and its answers
-        // would pass us by.
-        let from_within = tables
-            .virtual_servers
-            .lookup(key.proto, &key.dst, key.dport(), arrival.vlan.index)
-            .is_some_and(|vs| vs.profile.routed);
-        if from_within {
+        // A client may not by itself: the other one would see an address from within (RFC 4787 REQ-9), and its
+        // answers would pass us by. It is translated first, and what it sends comes round.
+        let from_within = || {
+            tables
+                .virtual_servers
+                .lookup(key.proto, &key.dst, key.dport(), arrival.vlan.index)
+                .is_some_and(|vs| vs.profile.routed)
+        };
+        if !arrival.round && from_within() {
             return None;
         }
         let id = self.mappings.of_external(&outside(&key))?;
@@ -178,11 +180,12 @@ impl State {
         let data = FlowData {
             virtual_server: virtual_server.id,
             member: MemberId::ADMITTED,
-            stamp: tables.stamp(),
+            stamp: 0,
             original: mapping.data.leg,
             reply: leg,
             deltas: Deltas::between(&key, &reply.inverted()),
-        };
+        }
+        .stamped(tables);
         let hashed = self.flows.hashed(Tuple::from(&key));
         let lasts = self.lasting.of(&tables.timeouts, virtual_server.id);
         let entered = self
@@ -203,7 +206,8 @@ impl State {
         self.counters.flows.set(self.flows.len() as u64);
         let step = FlowStep::Opened;
         let verdict = self.translate(tables, arrival, packet, layers, flow, step);
-        if matches!(verdict, Verdict::Drop(_) | Verdict::Reply(..)) {
+        let is_answer = matches!(verdict, Verdict::Hairpin(_, FlowStep::Related));
+        if is_answer || matches!(verdict, Verdict::Drop(_) | Verdict::Reply(..)) {
             self.end_flow(tables, flow, EndReason::Removed);
         }
         Some(verdict)
@@ -224,6 +228,9 @@ impl State {
         arrival: &Arrival<'_>,
         original: &FlowKey,
     ) -> Result<Leg, DropReason> {
+        if arrival.round {
+            return Ok(Leg::new(arrival.vlan.index, NextHop::Round));
+        }
         if arrival.vlan.auto_lasthop {
             let next = NextHop::LastHop(arrival.source_mac);
             return Ok(Leg::new(arrival.vlan.index, next));

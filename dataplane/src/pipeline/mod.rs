@@ -11,6 +11,7 @@
 //! | `local` | frames for ourselves: ARP, neighbour discovery, echo, self IPs |
 //! | `open` | packets without a flow: virtual server, member, translation, new flow |
 //! | `lease` | source addresses and ports of translated flows |
+//! | `hairpin` | packets of clients to each other's translated addresses |
 //! | `mapped` | flows of mappings that do not depend on the flow |
 //! | `forward` | packets of a flow: state, rewrite, next hop |
 //! | `fragments` | fragments: they follow the first of their datagram |
@@ -26,6 +27,7 @@ mod errors;
 mod farewell;
 mod forward;
 mod fragments;
+mod hairpin;
 mod lease;
 mod leg;
 mod limits;
@@ -67,7 +69,7 @@ use crate::port::BURST;
 use crate::steer::{Asked, Steering};
 use crate::tables::Tables;
 use crate::trains::{self, Trains};
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{DropReason, Round, Verdict};
 
 /// What a pipeline needs besides the tables.
 #[derive(Debug, Clone)]
@@ -127,6 +129,8 @@ struct State {
     went: Option<(FlowId, Direction)>,
     /// Whether the burst in hand is of fragments that have waited.
     waited: bool,
+    /// How the burst in hand came round, if it did.
+    round: Option<Round>,
     idents: fragments::Idents,
     /// Writes down what happens to flows, if somebody wants to know.
     scribe: Option<Box<Scribe>>,
@@ -145,6 +149,8 @@ struct Arrival<'t> {
     source_mac: MacAddr,
     /// The hash of the packet's tuple, of IP.
     hash: u64,
+    /// It came round: we had sent it to an address of our own.
+    round: bool,
 }
 
 impl Pipeline {
@@ -188,6 +194,7 @@ impl Pipeline {
                 trains: Trains::default(),
                 went: None,
                 waited: false,
+                round: None,
                 idents: fragments::Idents::alone(config.seed),
                 scribe: None,
                 farewells: Farewells::new(),
@@ -230,11 +237,12 @@ impl Pipeline {
         &self.state.own
     }
 
-    /// Says which workers have had the bursts that come now without having their flows, and whether they
-    /// are fragments that have waited.
-    pub fn set_asked(&mut self, asked: Asked, waited: bool) {
+    /// Says which workers have had the bursts that come now without having their flows, whether they
+    /// are fragments that have waited, and how they came round, if they did.
+    pub fn set_asked(&mut self, asked: Asked, waited: bool, round: Option<Round>) {
         self.state.asked = asked;
         self.state.waited = waited;
+        self.state.round = round;
     }
 
     /// The datagrams in fragments that are under way.
@@ -293,7 +301,7 @@ impl Pipeline {
             scribe.set_now(now);
         }
         let mut looks: ArrayVec<Option<Look>, BURST> = ArrayVec::new();
-        if *straight_way {
+        if *straight_way && state.round.is_none() {
             state.look(packets, &mut looks);
             state.probe(&mut looks);
         } else {
@@ -410,6 +418,9 @@ impl State {
         layers: &Layers,
         hash: u64,
     ) -> Verdict {
+        if let Some(round) = self.round {
+            return self.come_round(tables, (now, port), round, packet, layers, hash);
+        }
         let Some(vlan) = tables.vlans.demux(port, layers.encap) else {
             return Verdict::Drop(DropReason::UnknownVlan);
         };
@@ -433,6 +444,7 @@ impl State {
             vlan,
             source_mac,
             hash,
+            round: false,
         };
         match layers.network {
             Network::Arp => return self.arp(tables, &arrival, packet, layers),
@@ -448,18 +460,30 @@ impl State {
         if !options::sound(packet, layers) {
             return Verdict::Drop(DropReason::BadIpHeader);
         }
+        self.decide_ip(tables, &arrival, packet, layers, hash)
+    }
+
+    /// Decides about an IP packet for us, or for others by way of us.
+    fn decide_ip(
+        &mut self,
+        tables: &Tables,
+        arrival: &Arrival<'_>,
+        packet: &mut Packet<'_>,
+        layers: &Layers,
+        hash: u64,
+    ) -> Verdict {
         if layers.fragment != Fragment::Whole {
-            return self.fragment(tables, &arrival, packet, layers, hash);
+            return self.fragment(tables, arrival, packet, layers, hash);
         }
         if net::icmp::concerns_a_flow(layers) {
-            return self.related(tables, &arrival, packet, layers);
+            return self.related(tables, arrival, packet, layers);
         }
         if let Some((id, direction)) = self.flows.lookup_hashed(hash, &layers.key)
             && goes(layers, direction)
         {
-            return self.forward(tables, &arrival, packet, layers, id, direction);
+            return self.forward(tables, arrival, packet, layers, id, direction);
         }
-        self.without_flow(tables, &arrival, packet, layers)
+        self.without_flow(tables, arrival, packet, layers)
     }
 
     /// Sends an event to the control thread; a full ring loses it, and a later frame repeats it.

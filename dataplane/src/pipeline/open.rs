@@ -9,7 +9,7 @@ use vlan::Owner;
 
 use super::lease::Way;
 use super::{
-    Arrival, FlowData, Flows, Leg, NextHop, State, count_in_both, mapped, options, sctp,
+    Arrival, FlowData, Flows, Leg, NextHop, State, count_in_both, hairpin, mapped, options, sctp,
     tcp_segment,
 };
 use crate::journal::Kind;
@@ -29,6 +29,9 @@ impl State {
         if let Some(reason) = unanswerable(&key.dst) {
             return Verdict::Drop(reason);
         }
+        if !arrival.round && tables.self_ips.contains(&key.src) {
+            return Verdict::Drop(DropReason::MartianAddress);
+        }
         let owner = tables.owned.get(arrival.vlan.index, &key.dst);
         if owner.is_some()
             && let Some(unknown) = options::unknown(packet, layers)
@@ -43,13 +46,9 @@ impl State {
             return self.echo(tables, arrival, packet, layers);
         }
         let is_icmp = matches!(key.proto, IpProto::ICMP | IpProto::ICMPV6);
-        let listening = tables
-            .virtual_servers
-            .lookup(key.proto, &key.dst, key.dport(), arrival.vlan.index)
-            // A wildcard does not take what is meant for ourselves, by whichever VLAN it comes; nor does an
-            // ICMP packet open a flow that asks for nothing.
-            .filter(|vs| vs.destination.is_host() || !tables.self_ips.contains(&key.dst))
-            .filter(|_| is_echo || !is_icmp);
+        // An ICMP packet opens no flow that asks for nothing.
+        let listening =
+            Self::listening(tables, arrival, key, owner).filter(|_| is_echo || !is_icmp);
         if (!is_icmp || layers.is_echo())
             && let Some(worker) = self.elsewhere(tables, arrival, key, owner, listening)
         {
@@ -62,13 +61,36 @@ impl State {
             return verdict;
         }
         match (owner, key.proto) {
-            _ if tables.snat.addresses.contains(&key.dst) => {
+            // What came round is for nobody but those whose port it is.
+            _ if arrival.round || tables.snat.addresses.contains(&key.dst) => {
                 Verdict::Drop(DropReason::SnatUnsolicited)
             }
             (_, IpProto::ICMP | IpProto::ICMPV6) => Verdict::Drop(DropReason::IcmpIgnored),
             (Some(Owner::SelfIp), _) => self.for_self_ip(tables, arrival, packet, layers),
             _ => Verdict::Drop(DropReason::NoVirtualServer),
         }
+    }
+
+    /// The virtual server that listens where a packet goes to.
+    pub(super) fn listening<'t>(
+        tables: &'t Tables,
+        arrival: &Arrival<'_>,
+        key: &FlowKey,
+        owner: Option<Owner>,
+    ) -> Option<&'t VirtualServer> {
+        if arrival.round {
+            return None;
+        }
+        tables
+            .virtual_servers
+            .lookup(key.proto, &key.dst, key.dport(), arrival.vlan.index)
+            // A wildcard does not take what is meant for ourselves, by whichever VLAN it comes; unless it may be
+            // meant for another client that is translated to that address.
+            .filter(|vs| {
+                vs.destination.is_host()
+                    || !tables.self_ips.contains(&key.dst)
+                    || hairpin::may_be_for_a_client(tables, vs, key, owner)
+            })
     }
 
     /// The worker that has or gets the packet's flow, unless it is this one.
@@ -101,9 +123,8 @@ impl State {
             servers.lookup_silent(key.proto, &key.dst, key.dport())
         };
         let to_self_ip = owner == Some(Owner::SelfIp) || tables.self_ips.contains(&key.dst);
-        let server = listening
-            .or_else(silent)
-            .filter(|vs| vs.destination.is_host() || !to_self_ip);
+        let silent = || silent().filter(|vs| vs.destination.is_host() || !to_self_ip);
+        let server = listening.or_else(silent).filter(|_| !arrival.round);
         let question = Question {
             key,
             cmp_hash: tables.spread.of_vlan(arrival.vlan.index),
@@ -111,6 +132,11 @@ impl State {
             to_self_ip,
         };
         let me = u16::try_from(self.worker).unwrap_or(0);
+        // What came round is most often for the one whose mapping it is.
+        let owner = self.steering.of_port(key.dport());
+        if arrival.round && tables.spread.mapped && owner != me && !self.asked.has(owner) {
+            return Some(owner);
+        }
         self.steering
             .elsewhere(&tables.spread, &question, me, self.asked)
     }
@@ -209,11 +235,12 @@ impl State {
         let data = FlowData {
             virtual_server: virtual_server.id,
             member: member_id,
-            stamp: tables.stamp(),
+            stamp: 0,
             original: towards,
             reply: reply_leg,
             deltas: Deltas::between(&original, &reply.inverted()),
-        };
+        }
+        .stamped(tables);
         let lasts = self.lasting.of(&tables.timeouts, virtual_server.id);
         let now = arrival.now;
         let entered = if let Some(beside) = beside {
@@ -288,21 +315,20 @@ impl State {
     fn routed(tables: &Tables, original: &FlowKey) -> Result<(MemberId, Leg, Way), DropReason> {
         let way = MemberWay::find(original.dst.ip(), &tables.routes, &tables.vlans)
             .ok_or(DropReason::NoRoute)?;
-        // An address of ours where the packet would leave: nobody else is there.
-        if tables.owned.get(way.vlan, &original.dst).is_some() {
-            return Err(DropReason::NoVirtualServer);
-        }
+        // An address of ours where the packet would leave: nobody else is there, unless clients are translated
+        // to it.
+        let next = match tables.owned.get(way.vlan, &original.dst) {
+            None => NextHop::Unresolved,
+            Some(_) if tables.self_ips.contains(&original.dst) => NextHop::Round,
+            Some(_) => return Err(DropReason::NoVirtualServer),
+        };
         let to = Way {
             addr: original.dst,
             port: original.dport(),
             vlan: way.vlan,
             self_ip: way.source,
         };
-        Ok((
-            MemberId::ROUTED,
-            Leg::new(way.vlan, NextHop::Unresolved),
-            to,
-        ))
+        Ok((MemberId::ROUTED, Leg::new(way.vlan, next), to))
     }
 }
 

@@ -228,6 +228,7 @@ impl State {
             tables.stations.heard(vlan, mac, place);
         }
         let direction = hit.direction();
+        // That of a hairpin never is.
         if self.flows.hit(hit)?.data().stamp != tables.stamp() {
             self.bring_up_to_date(tables, hit)?;
         }
@@ -264,7 +265,7 @@ impl State {
                 Resolution::Reachable(mac) => mac,
                 _ => return None,
             },
-            NextHop::Unresolved => return None,
+            NextHop::Unresolved | NextHop::Round => return None,
         };
         let vlan = leg.vlan();
         let exit = tables.exit(vlan)?;

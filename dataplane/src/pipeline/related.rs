@@ -73,10 +73,12 @@ impl State {
         if found != leg
             && let Some(flow) = self.flows.get_mut(id)
         {
+            let data = flow.data_mut();
             match direction {
-                Direction::Original => flow.data_mut().original = found,
-                Direction::Reply => flow.data_mut().reply = found,
+                Direction::Original => data.original = found,
+                Direction::Reply => data.reply = found,
             }
+            *data = data.stamped(tables);
         }
         verdict
     }
@@ -85,10 +87,7 @@ impl State {
     fn of_no_flow(&self, tables: &Tables, arrival: &Arrival<'_>, back: &net::FlowKey) -> Verdict {
         let vlan = arrival.vlan.index;
         let owner = tables.owned.get(vlan, &back.dst);
-        let listening = tables
-            .virtual_servers
-            .lookup(back.proto, &back.dst, back.dport(), vlan)
-            .filter(|vs| vs.destination.is_host() || !tables.self_ips.contains(&back.dst));
+        let listening = Self::listening(tables, arrival, back, owner);
         self.elsewhere(tables, arrival, back, owner, listening)
             .map_or(Verdict::Drop(DropReason::IcmpUnmatched), Verdict::Handoff)
     }

@@ -76,6 +76,7 @@ pub(super) const fn verdict_name(verdict: &Verdict) -> &'static str {
         Verdict::Reply(..) => "reply",
         Verdict::Hold(..) => "hold",
         Verdict::Cut(..) => "cut",
+        Verdict::Hairpin(..) => "hairpin",
         Verdict::Gather(_) => "gather",
         Verdict::Wait(_) => "wait",
         Verdict::Handoff(_) => "handoff",
@@ -109,6 +110,14 @@ pub(super) fn frame(replay: &Replay, before: &[u8], seen: &Seen) -> Step {
             step.label(),
             format!("{}; in fragments", step.text()),
             Some(Some(*port)),
+        ),
+        Verdict::Hairpin(_, step) => (
+            "hairpin",
+            format!(
+                "{}; to an address that clients are translated to, so taken again as if from outside",
+                step.text()
+            ),
+            None,
         ),
         Verdict::Gather(worker) => (
             "gather",

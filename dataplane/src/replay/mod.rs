@@ -381,6 +381,7 @@ impl Replay {
             Verdict::Transmit(..)
             | Verdict::Cut(..)
             | Verdict::Hold(..)
+            | Verdict::Hairpin(..)
             | Verdict::Handoff(_)
             | Verdict::Gather(_)
             | Verdict::Wait(_) => {}

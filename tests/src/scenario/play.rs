@@ -513,6 +513,7 @@ fn describe(verdict: &Verdict) -> String {
         Verdict::Transmit(port, step) => format!("forwarded {} by {port}", step.label()),
         Verdict::Reply(port, answer) => format!("answered {} by {port}", answer.label()),
         Verdict::Hold(held, step) => format!("held {} for {}", step.label(), held.next_hop),
+        Verdict::Hairpin(_, step) => format!("hairpin {}", step.label()),
         Verdict::Handoff(worker) => format!("handed to worker {worker}"),
         Verdict::Cut(port, step, _) => format!("forwarded {} in fragments by {port}", step.label()),
         Verdict::Gather(worker) => format!("gathered by worker {worker}"),
