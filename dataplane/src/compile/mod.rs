@@ -10,7 +10,7 @@ mod services;
 mod snat;
 mod timeouts;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use config::{AllowedProtocol, Config, Encap as ConfigEncap, ObjectKey, SpreadHash, TrunkHash};
