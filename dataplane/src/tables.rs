@@ -97,6 +97,8 @@ pub struct SnatTables {
     pub pools: Vec<(lb::SnatPool, Arc<SnatStats>)>,
     /// The counters of automap.
     pub automap: Arc<SnatStats>,
+    /// Addresses that both mappings and flows with ports of their own are translated to.
+    pub shared: Addresses,
     /// All addresses of pools that are ours.
     pub addresses: Addresses,
 }

@@ -116,13 +116,19 @@ impl<D: Copy> Mappings<D> {
         self.all.len
     }
 
-    /// The mapping of a client's end, if it lives.
-    pub fn of_internal(&self, end: &Endpoint) -> Option<MappingId> {
+    /// The mapping of a client's end to an external one that `fits`, if it lives. A client has several where it is
+    /// translated differently by the way that it goes.
+    pub fn of_internal(
+        &self,
+        end: &Endpoint,
+        fits: impl Fn(&Endpoint) -> bool,
+    ) -> Option<MappingId> {
         let hash = self.hasher.hash_one(end);
-        let same = |at| self.all.get(at).is_some_and(|m| m.internal == *end);
-        let at = self.by_internal.find(hash, same)?;
-        let lives = self.all.get(at).is_some_and(|m| m.outbound > 0);
-        lives.then_some(MappingId(at))
+        let same = |at| {
+            let mapping = self.all.get(at);
+            mapping.is_some_and(|m| m.internal == *end && m.outbound > 0 && fits(&m.external))
+        };
+        self.by_internal.find(hash, same).map(MappingId)
     }
 
     /// The mapping that has an external end, whether or not it still takes new flows.
@@ -172,7 +178,7 @@ impl<D: Copy> Mappings<D> {
         Ok(())
     }
 
-    /// Makes a mapping; it has to be [opened](Self::open) at once. Neither end may have one; what is asked of
+    /// Makes a mapping; it has to be [opened](Self::open) at once. The external end may have none; what is asked of
     /// [`may_insert`](Self::may_insert) must hold.
     pub fn insert(&mut self, internal: Endpoint, external: Endpoint, data: D) -> Option<MappingId> {
         // A client's end that no longer lives but whose port is in use by what others opened: it is
@@ -181,7 +187,10 @@ impl<D: Copy> Mappings<D> {
         let mappings = &self.all;
         self.by_internal.remove(
             hash,
-            |at| mappings.get(at).is_some_and(|m| m.internal == internal),
+            |at| {
+                let mapping = mappings.get(at);
+                mapping.is_some_and(|m| m.internal == internal && m.outbound == 0)
+            },
             |at| {
                 mappings
                     .get(at)

@@ -42,6 +42,12 @@ impl SnatPool {
         self.v4.iter().chain(&self.v6)
     }
 
+    /// Whether an address is one of its own. The cost grows with their number.
+    pub fn has(&self, addr: &Addr) -> bool {
+        let all = if addr.is_v4() { &self.v4 } else { &self.v6 };
+        all.contains(addr)
+    }
+
     /// The address for a client's flows, of its family; `None` if there is none. The cost grows with the
     /// number of addresses.
     #[inline]

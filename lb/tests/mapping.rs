@@ -25,7 +25,7 @@ fn a_mapping_lives_as_long_as_a_flow_that_its_client_opened() {
     let (inside, outside) = (end(1, 5), end(200, 5000));
     let id = all.insert(inside, outside, 0).unwrap();
     all.open(id, &peer(1), 7);
-    assert_eq!(all.of_internal(&inside), Some(id));
+    assert_eq!(all.of_internal(&inside, |_| true), Some(id));
     assert_eq!(all.of_external(&outside), Some(id));
     assert_eq!(all.get(id).unwrap().data, 7);
     assert!(all.knows(id, &peer(1)) && !all.knows(id, &peer(2)));
@@ -33,7 +33,10 @@ fn a_mapping_lives_as_long_as_a_flow_that_its_client_opened() {
     all.close(&outside, &peer(1));
     assert!(!all.knows(id, &peer(1)));
     assert_eq!(
-        (all.of_internal(&inside), all.of_external(&outside)),
+        (
+            all.of_internal(&inside, |_| true),
+            all.of_external(&outside)
+        ),
         (None, None)
     );
     assert!(
@@ -45,9 +48,28 @@ fn a_mapping_lives_as_long_as_a_flow_that_its_client_opened() {
     all.open(other, &peer(1), 0);
     all.dismiss(&outside);
     assert!(all.is_free(&outside));
-    assert_eq!(all.of_internal(&inside), Some(other));
+    assert_eq!(all.of_internal(&inside, |_| true), Some(other));
     all.close(&end(200, 5001), &peer(1));
     assert!(all.is_empty());
+}
+
+#[test]
+fn a_client_that_goes_two_ways_has_a_mapping_for_each() {
+    let mut all: Mappings<()> = Mappings::new(4, 1);
+    let (inside, one, other) = (end(1, 5), end(200, 5), end(201, 5));
+    let first = all.insert(inside, one, ()).unwrap();
+    all.open(first, &peer(1), ());
+    assert_eq!(all.of_internal(&inside, |end| *end == other), None);
+    let second = all.insert(inside, other, ()).unwrap();
+    all.open(second, &peer(1), ());
+    assert_eq!(all.of_internal(&inside, |end| *end == one), Some(first));
+    assert_eq!(all.of_internal(&inside, |end| *end == other), Some(second));
+    assert_eq!(all.of_client(&inside.addr), 2);
+    all.close(&one, &peer(1));
+    assert_eq!(all.of_internal(&inside, |end| *end == one), None);
+    assert_eq!(all.of_internal(&inside, |end| *end == other), Some(second));
+    all.close(&other, &peer(1));
+    assert!(all.is_empty() && all.of_client(&inside.addr) == 0);
 }
 
 #[test]
@@ -85,7 +107,7 @@ proptest! {
             if step < 2 {
                 let known = model.contains_key(&inside);
                 let id = if known {
-                    all.of_internal(&inside)
+                    all.of_internal(&inside, |_| true)
                 } else if all.may_insert(&inside, 3).is_ok() {
                     all.insert(inside, outside, ())
                 } else {
@@ -116,7 +138,7 @@ proptest! {
             for host in 0..4 {
                 for port in 0..4 {
                     let (inside, outside) = (end(host, port), end(200 + host, port + 1000));
-                    let id = all.of_internal(&inside);
+                    let id = all.of_internal(&inside, |_| true);
                     prop_assert_eq!(id.is_some(), model.contains_key(&inside));
                     prop_assert_eq!(all.of_external(&outside), id);
                     prop_assert_eq!(all.is_free(&outside), id.is_none());

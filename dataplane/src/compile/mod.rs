@@ -130,7 +130,7 @@ pub fn compile(
     for (vlan, addr) in &surroundings.ceded {
         owned.remove(*vlan, addr);
     }
-    let snat = snat::compile(config, &owned, names);
+    let mut snat = snat::compile(config, &owned, names);
     self_ips.extend(&snat.addresses);
     let limits = Limits::of(&virtual_servers, &surroundings.defences);
     let spread = compile_spread(config, &vlans, &virtual_servers, names);
@@ -138,6 +138,7 @@ pub fn compile(
     let timeouts = timeouts::compile(&virtual_servers);
     let clamps_mss = vlans.iter().any(|vlan| vlan.mss_clamp);
     let member_ways = compile_member_ways(&pools, &routes, &vlans);
+    snat.shared = snat::shared(&virtual_servers, (&pools, &member_ways), &vlans, &snat);
     let egress = compile_egress(config, &vlans);
     let exits = compile_exits(&vlans, &egress);
     let tables = Tables {

@@ -1,12 +1,13 @@
 //! SNAT pools.
 
 use config::Config;
-use lb::{Snat, SnatPool, SnatPoolIndex, VlanSet};
+use lb::{Pool, Pools, Snat, SnatPool, SnatPoolIndex, VirtualServers, VlanSet};
 use net::Addr;
 use vlan::{Owned, Owner, Vlan};
 
 use super::Names;
-use crate::tables::{Addresses, SnatTables};
+use crate::pipeline;
+use crate::tables::{Addresses, MemberWay, SnatTables};
 
 /// Takes the addresses of pools, each on the VLANs whose prefix it lies in. One that lies in none is
 /// reached by a route to us, from whichever VLAN but the cluster's own.
@@ -47,8 +48,54 @@ pub(super) fn compile(config: &Config, owned: &Owned, names: &mut Names) -> Snat
     SnatTables {
         pools,
         automap,
+        shared: Addresses::default(),
         addresses,
     }
+}
+
+/// The addresses that some virtual servers translate to by mappings, and others flow by flow.
+pub(super) fn shared(
+    servers: &VirtualServers,
+    (pools, ways): (&Pools, &[Option<MemberWay>]),
+    vlans: &vlan::Table,
+    snat: &SnatTables,
+) -> Addresses {
+    let (mut mapped, mut others) = (Addresses::default(), Addresses::default());
+    for server in servers {
+        if !pipeline::may_be_mapped(server.proto) {
+            continue;
+        }
+        let known = if pipeline::is_mapped(server, server.proto) {
+            &mut mapped
+        } else {
+            &mut others
+        };
+        let v4 = server.destination.addr().is_ipv4();
+        let mut add = |addr: Addr| {
+            if addr.is_v4() == v4 {
+                known.insert(addr);
+            }
+        };
+        match server.snat {
+            Snat::None => {}
+            Snat::Pool(index) => {
+                let pool = snat.pool(index).into_iter();
+                pool.flat_map(SnatPool::addresses).copied().for_each(add);
+            }
+            // It leaves by any VLAN.
+            Snat::Automap if server.profile.routed => {
+                let own = vlans.iter().flat_map(|vlan| &vlan.self_ips);
+                own.for_each(|ip| add(Addr::from(ip.addr)));
+            }
+            Snat::Automap => {
+                let members = pools.get(server.pool).into_iter().flat_map(Pool::members);
+                let ways = members.filter_map(|member| ways.get(member.id.index())?.as_ref());
+                ways.filter_map(|way| way.source).for_each(add);
+            }
+        }
+    }
+    mapped.retain(|addr| others.contains(addr));
+    mapped
 }
 
 /// The pool of that name. One that is not there has an index that no pool has, so that nothing leaves

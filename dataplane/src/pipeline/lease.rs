@@ -164,7 +164,11 @@ impl State {
     #[inline]
     fn unmapped(&self, tables: &Tables, reply: &FlowKey) -> impl Fn(L4Port) -> bool + '_ {
         let (mapped, addr, proto) = (tables.spread.mapped, reply.dst, reply.proto);
+        let shared = mapped && tables.snat.shared.contains(&addr);
         move |port| {
+            if shared {
+                return mapped::is_for_flows(port);
+            }
             !mapped
                 || usize::from(self.steering.of_port(port)) == self.worker
                     && self.mappings.is_free(&Endpoint { addr, port, proto })

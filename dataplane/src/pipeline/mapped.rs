@@ -3,8 +3,9 @@
 
 use conntrack::{EndReason, Hashed, InsertError};
 use lb::mapping::Refused;
-use lb::{Endpoint, Filtering, Mapping, MemberId, VirtualServer, VirtualServerId};
+use lb::{Endpoint, Filtering, Mapping, MemberId, Snat, VirtualServer, VirtualServerId};
 use net::{Addr, Deltas, FlowKey, IpProto, L4Port, Layers, Packet, Tuple};
+use vlan::Owner;
 
 use super::lease::Way;
 use super::open::opens_connection;
@@ -24,13 +25,21 @@ pub(super) struct Kept {
 
 /// Whether flows of a virtual server share mappings.
 #[inline]
-pub(super) fn is_mapped(virtual_server: &VirtualServer, proto: IpProto) -> bool {
+pub(crate) fn is_mapped(virtual_server: &VirtualServer, proto: IpProto) -> bool {
     virtual_server.profile.nat.mapping == Mapping::EndpointIndependent
         && virtual_server.profile.routed
         && has_ports(proto)
 }
 
-fn has_ports(proto: IpProto) -> bool {
+/// Whether a port of an address that mappings share with flows which have ports of their own is for those: then
+/// neither takes what the other needs, whichever comes first. It is the range of RFC 6335 section 6 for passing use.
+#[inline]
+pub(super) const fn is_for_flows(port: L4Port) -> bool {
+    port.0 >= 49_152
+}
+
+/// Whether the protocol is one that mappings are made for.
+pub(crate) fn has_ports(proto: IpProto) -> bool {
     let all = [IpProto::TCP, IpProto::UDP, IpProto::ICMP, IpProto::ICMPV6];
     all.contains(&proto)
 }
@@ -72,13 +81,17 @@ impl State {
         virtual_server: &VirtualServer,
         source: Addr,
     ) -> Result<(FlowKey, Hashed), DropReason> {
-        let known = self.mappings.of_internal(&inside(original));
+        // Not one by which the client goes another way; nor one whose address is gone: its flows end by themselves.
+        let fits = |end: &Endpoint| match virtual_server.snat {
+            Snat::Pool(pool) => tables
+                .snat
+                .pool(pool)
+                .is_some_and(|pool| pool.has(&end.addr)),
+            _ => tables.owned.get(way.vlan, &end.addr) == Some(Owner::SelfIp),
+        };
+        let known = self.mappings.of_internal(&inside(original), fits);
         let known = known.and_then(|id| self.mappings.get(id));
-        // An address that is gone is not ours to speak from; its flows end by themselves.
-        let external = known
-            .map(|mapping| mapping.external)
-            .filter(|end| tables.self_ips.contains(&end.addr));
-        if let Some(end) = external {
+        if let Some(end) = known.map(|mapping| mapping.external) {
             return self.free_tuple(reply_to(way, end.addr, end.port, original.proto));
         }
         let per_client = virtual_server.profile.nat.per_client;
@@ -92,7 +105,8 @@ impl State {
         let start = self.random.next();
         let me = u16::try_from(self.worker).unwrap_or(0);
         let workers = self.steering.workers();
-        let ours = |port: &L4Port| port.0 % workers == me;
+        let shared = tables.snat.shared.contains(&source);
+        let ours = |port: &L4Port| port.0 % workers == me && !(shared && is_for_flows(*port));
         for port in self.stripe.candidates_that(original.sport(), start, ours) {
             let reply = reply_to(way, source, port, original.proto);
             if self.mappings.is_free(&outside(&reply))
@@ -112,11 +126,8 @@ impl State {
             leg: data.reply,
         };
         let external = outside(reply);
-        let known = self.mappings.of_internal(&inside(original));
-        let known = known.filter(|id| {
-            let mapping = self.mappings.get(*id);
-            mapping.is_some_and(|mapping| mapping.external == external)
-        });
+        let same = |end: &Endpoint| *end == external;
+        let known = self.mappings.of_internal(&inside(original), same);
         let id = known.or_else(|| self.mappings.insert(inside(original), external, kept));
         if let Some(id) = id {
             self.mappings.open(id, &reply.src, kept);

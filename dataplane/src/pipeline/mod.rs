@@ -59,6 +59,7 @@ use plain::Look;
 
 pub use farewell::Farewell;
 pub use leg::{FlowData, Leg, NextHop};
+pub(crate) use mapped::{has_ports as may_be_mapped, is_mapped};
 
 use crate::command::FlowFlush;
 use crate::counters::{ServiceCounters, WorkerCounters};
