@@ -94,7 +94,7 @@ fn fragment(at: u16, len: u16, more: bool) -> Vec<u8> {
         0x45, 0, 0, 0, 0x12, 0x34, 0, 0, 64, 17, 0, 0, 192, 0, 2, 7, 192, 0, 2, 1,
     ];
     header[2..4].copy_from_slice(&(20 + len).to_be_bytes());
-    header[6..8].copy_from_slice(&(at / 8 | u16::from(more) << 13).to_be_bytes());
+    header[6..8].copy_from_slice(&((at / 8) | (u16::from(more) << 13)).to_be_bytes());
     let sum: u32 = header
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))

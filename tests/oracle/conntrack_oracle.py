@@ -189,7 +189,16 @@ def run(*command):
 class Linux:
     """A router between two links, whose ends are ours."""
 
+    sleeper = None
+
     def __enter__(self):
+        try:
+            return self.made()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def made(self):
         for name in (ENDS, ROUTER):
             run("ip", "netns", "add", name)
         for end, inner, net, far in (
@@ -219,10 +228,11 @@ class Linux:
         return self
 
     def __exit__(self, *_):
-        self.sleeper.kill()
-        self.sleeper.wait()
+        if self.sleeper:
+            self.sleeper.kill()
+            self.sleeper.wait()
         for name in (ENDS, ROUTER):
-            subprocess.run(["ip", "netns", "del", name], check=False)
+            subprocess.run(["ip", "netns", "del", name], check=False, stderr=subprocess.DEVNULL)
 
     def mac(self, name):
         shown = subprocess.check_output(["ip", "-n", ROUTER, "-j", "link", "show", name])

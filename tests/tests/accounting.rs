@@ -137,6 +137,37 @@ fn exported(options: Options, entries: &[Entry]) -> Collector {
     collector
 }
 
+#[test]
+fn a_collector_that_is_away_gets_templates_before_the_next_record_and_not_over_and_over() {
+    let mut books = Books::open("rig", 1000);
+    books.connection("192.0.2.7:40000", "203.0.113.10:80");
+    let entry = books.entries.remove(0);
+    let (stats, mut exporter) = (Stats::default(), Exporter::new(OPTIONS));
+    let mut collector = Collector::default();
+    let mut tell = |exporter: &mut Exporter, entry: Option<&Entry>| {
+        let mut send = |message: &[u8]| collector.take(message, OPTIONS.domain);
+        let mut out = Outlet {
+            now: Timestamp::ZERO,
+            clock: WallClock { zero: 0 },
+            stats: &stats,
+            send: &mut send,
+        };
+        if let Some(entry) = entry {
+            exporter.take(entry, &Plain, &mut out);
+        }
+        exporter.refresh_templates(&mut out);
+        exporter.flush(&mut out);
+        stats.templates.get()
+    };
+    let once = tell(&mut exporter, None);
+    for _ in 0..100 {
+        exporter.repeat_templates();
+        assert_eq!(tell(&mut exporter, None), once);
+    }
+    assert_eq!(tell(&mut exporter, Some(&entry)), 2 * once);
+    assert_eq!(tell(&mut exporter, Some(&entry)), 2 * once);
+}
+
 // case VPPN-002: of a padded frame, only the IP packet is counted.
 #[test]
 fn a_connection_is_written_down_with_what_passed_and_why_it_ended() {

@@ -82,6 +82,8 @@ pub struct Exporter {
     sequence: u32,
     /// When the templates were sent last.
     templates_at: Option<Timestamp>,
+    /// Whether the collector may have lost them.
+    templates_lost: bool,
     /// What was told of flows that last; so a record says what passed since the one before.
     lasting: HashMap<Lasting, Told>,
     /// When flows were looked for last whose end was never told.
@@ -110,14 +112,16 @@ impl Exporter {
             message: Message::new(options.message_octets.max(least)),
             sequence: 0,
             templates_at: None,
+            templates_lost: false,
             lasting: HashMap::default(),
             tidied: Timestamp::ZERO,
         }
     }
 
-    /// The collector may have lost the templates: they go with the next message.
+    /// The collector may have lost the templates: they go before the next record. Not sooner, or a collector that is
+    /// away would be sent nothing but templates, one message after the other.
     pub const fn repeat_templates(&mut self) {
-        self.templates_at = None;
+        self.templates_lost = true;
     }
 
     /// Takes an entry. Messages that are full go out.
@@ -167,6 +171,9 @@ impl Exporter {
     }
 
     fn begin(&mut self, template: &Template, out: &mut Outlet<'_>) {
+        if std::mem::take(&mut self.templates_lost) {
+            self.templates_at = None;
+        }
         self.refresh_templates(out);
         if !self
             .message

@@ -238,6 +238,8 @@ struct Mouth {
     complained: Option<Instant>,
     /// Whether the collector was away, and so has no templates.
     refused: bool,
+    /// Octets of the message before, should that turn out to be lost.
+    before: u64,
 }
 
 impl Mouth {
@@ -248,6 +250,7 @@ impl Mouth {
             stats,
             complained: None,
             refused: false,
+            before: 0,
         }
     }
 
@@ -262,12 +265,14 @@ impl Mouth {
             self.refused = true;
             self.stats.unsent.add(1);
             self.stats.messages.sub(1);
+            self.stats.octets.sub(self.before);
             result = self.socket.send(message);
         }
         match result {
             Ok(sent) => {
                 self.stats.messages.add(1);
                 self.stats.octets.add(sent as u64);
+                self.before = sent as u64;
             }
             Err(error) => {
                 self.complain(&error);
