@@ -545,6 +545,18 @@ def _(box):
     return f"from {whose}, {'answered' if back and sound(back[0]) else 'not answered'}"
 
 
+@case(REST, "Two clients to each other's translated ports, both from inside (hairpin)", "RFC-002")
+def _(box):
+    ports = [opened(box, client, port, S1, 53)[1] for client, port in ((C1, 43020), (C2, 43021))]
+    outer = box.address(C1)
+    there = udp(C1, 43020, outer, ports[1])
+    back = udp(C2, 43021, outer, ports[0])
+    box.out(there)
+    first = of(box.out(back)[0], UDP, src=outer, dst=C1, sport=ports[1], dport=43020)
+    second = of(box.out(there)[0], UDP, src=outer, dst=C2, sport=ports[0], dport=43021)
+    return verdict(first and second, "both reached, from translated addresses")
+
+
 @case(REST, "To its own translated port", "VPPN-023")
 def _(box):
     port = opened(box, C1, 43005, S1, 53)[1]
@@ -599,6 +611,10 @@ EXPLAINED: dict[str, str] = {
     "datagram when it is whole; tmm never is in that position and drops it (`truncated_transport`).",
     "Two clients, one identification at the same time": "The kernel masquerades addresses and leaves identifications as they are, so at the "
     "receiver fragments of two datagrams meet under one (RFC 4963). tmm gives fragments that it translates new ones.",
-    "Source address of the box itself": "The kernel calls it a martian. tmm translates any source by what the "
-    "egress says; nothing comes back to the box.",
+    "To another client's translated port, from inside (hairpin)": "A mapping with open filtering takes it from clients within as from anybody "
+    "(RFC 4787 REQ-9, [nat.md](nat.md#hairpin)), and both see translated addresses only. Else the port is for the server that the client has sent "
+    "to; the kernel's masquerade knows no hairpin at all.",
+    "Two clients to each other's translated ports, both from inside (hairpin)": "With the default filtering both have to send first, as with two "
+    "translators between them ([nat.md](nat.md#hairpin)).",
+    "To its own translated port": "As through any other hairpin: once, by the translated address.",
 }
