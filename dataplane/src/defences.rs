@@ -5,7 +5,28 @@
 //! a virtual server asks for it. They are changed per connection, never per packet.
 
 mod clients;
+#[cfg(test)]
+mod clients_tests;
 mod proofs;
+
+/// What counting is made of. Its own test puts a model checker's here.
+mod shared {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+    use zerocopy::FromZeros;
+
+    /// Words in a bucket.
+    pub(super) const WAYS: usize = 16;
+    /// Clients there is room for at least.
+    pub(super) const LEAST: usize = 1 << 12;
+    /// How often a worker tries to count a connection while others change the same words.
+    pub(super) const TRIES: usize = 64;
+
+    /// Zero pages, none of which is there before it is touched.
+    pub(super) fn zeroes(words: usize) -> Box<[AtomicU64]> {
+        <[AtomicU64]>::new_box_zeroed_with_elems(words).unwrap_or_default()
+    }
+}
 
 use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;

@@ -11,7 +11,7 @@ use vlan::neighbor::{Neighbors, Resolution};
 use crate::egress::Own;
 use crate::port::Frame;
 use crate::tables::Tables;
-use crate::verdict::{Cut, DropReason, FlowStep, Held};
+use crate::verdict::{Cut, DropReason, FlowStep, Held, Whose};
 
 /// The most frames that wait, and the most that wait for one neighbour.
 const CAPACITY: usize = 256;
@@ -31,8 +31,8 @@ struct Waiting<F> {
 pub enum Released<F> {
     /// Its neighbour is known: send it by this port, in fragments if it is too long.
     Send(F, PortId, Option<FlowStep>, Option<Cut>),
-    /// It is given up.
-    Drop(DropReason),
+    /// It is given up; with the frame, whose packet it was.
+    Drop(F, Option<Whose>, DropReason),
 }
 
 /// The frames that wait, oldest first.
@@ -104,7 +104,7 @@ impl<F: Frame> HoldQueue<F> {
                 outcome.and_then(|mac| address(&mut over.frame, &over.held, mac, (tables, own)));
             return Some(match sent {
                 Ok((port, cut)) => Released::Send(over.frame, port, over.step, cut),
-                Err(reason) => Released::Drop(reason),
+                Err(reason) => Released::Drop(over.frame, over.held.whose, reason),
             });
         }
         None

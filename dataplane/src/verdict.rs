@@ -1,6 +1,7 @@
 //! What the pipeline decides about a frame.
 
-use net::{ParseError, PortId, VlanIndex};
+use conntrack::{Direction, FlowId};
+use net::{MacAddr, ParseError, PortId, VlanIndex};
 use vlan::neighbor::NeighborRef;
 
 /// Declares an enumeration whose values are counted: a stable index, a name for scripts
@@ -169,6 +170,19 @@ pub struct Held {
     pub l3: u16,
     /// Ethertype of that header.
     pub ethertype: u16,
+    /// Whose packet it is, if its sender may be told that it was given up.
+    pub whose: Option<Whose>,
+}
+
+/// Whose a packet is that was translated already: its flow, and where it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whose {
+    /// Its flow, and which way it goes.
+    pub flow: (FlowId, Direction),
+    /// The VLAN and the port that it came in by.
+    pub came: (VlanIndex, PortId),
+    /// The station that it came from.
+    pub from: MacAddr,
 }
 
 /// How a frame came round that we had sent to an address of our own (hairpin).

@@ -22,7 +22,7 @@ use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::port::{BURST, Burst, Frame, Port};
 use crate::steer::Asked;
 use crate::tables::{Publisher, Tables};
-use crate::verdict::{Answer, DropReason, Round, Verdict};
+use crate::verdict::{Answer, DropReason, Round, Verdict, Whose};
 use crate::worker::fragments::Waiting;
 use crate::worker::hairpin::Turned;
 
@@ -398,10 +398,7 @@ impl<P: Port> Worker<P> {
                 };
                 self.hand_over(to, handed, DropReason::HandoffFull);
             }
-            Verdict::Cut(port, step, cut) => {
-                counters.forwarded[step.index()].add(1);
-                self.push_cut(port, frame, cut);
-            }
+            Verdict::Cut(port, step, cut) => self.push_cut(port, frame, cut, Some(step)),
             Verdict::Gather(to) => {
                 let handed = Handed::Arrived {
                     frame,
@@ -608,17 +605,39 @@ impl<P: Port> Worker<P> {
             };
             moved += 1;
             match released {
-                Released::Send(frame, port, step, cut) => {
+                Released::Send(frame, port, step, Some(cut)) => {
+                    self.push_cut(port, frame, cut, step);
+                }
+                Released::Send(frame, port, step, None) => {
                     if let Some(step) = step {
                         self.shared.counters.forwarded[step.index()].add(1);
                     }
-                    match cut {
-                        Some(cut) => self.push_cut(port, frame, cut),
-                        None => self.push(port, frame),
-                    }
+                    self.push(port, frame);
                 }
-                Released::Drop(reason) => self.shared.counters.count_drop(reason),
+                Released::Drop(frame, whose, reason) => self.give_up(now, frame, whose, reason),
             }
+        }
+    }
+
+    /// A frame waited in vain: it is dropped, or becomes the error that says so.
+    #[cold]
+    fn give_up(
+        &mut self,
+        now: Timestamp,
+        mut frame: P::Frame,
+        whose: Option<Whose>,
+        reason: DropReason,
+    ) {
+        let mut packet = frame.packet();
+        let verdict = self.pipeline.give_up(now, &mut packet, whose, reason);
+        let shape = packet.shape();
+        match verdict {
+            Verdict::Reply(port, answer) => {
+                frame.set_shape(shape);
+                self.shared.counters.answers[answer.index()].add(1);
+                self.push(port, frame);
+            }
+            _ => self.shared.counters.count_drop(reason),
         }
     }
 

@@ -5,15 +5,11 @@
 //! than there may be flows, so a bucket is full only if the table nearly is; then a new client is refused rather than
 //! not counted, for counts must stay right.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use super::shared::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use super::shared::{AtomicU64, LEAST, TRIES, WAYS, fence, zeroes};
 
-use zerocopy::FromZeros;
-
-const WAYS: usize = 16;
 const COUNT_BITS: u32 = 24;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
-/// Clients there is room for at least.
-const LEAST: usize = 1 << 12;
 
 /// Whether a connection may be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +30,8 @@ pub(super) struct Clients {
 impl Clients {
     /// For as many clients as there may be flows.
     pub(super) fn new(flows: usize) -> Self {
-        let words = Self::words(flows);
-        // Zero pages, none of which is there before it is touched.
-        let words = <[AtomicU64]>::new_box_zeroed_with_elems(words);
         Self {
-            words: words.unwrap_or_default(),
+            words: zeroes(Self::words(flows)),
         }
     }
 
@@ -69,7 +62,7 @@ impl Clients {
     /// A free word for a new client: of the bucket that has more of them, so that both fill up alike.
     fn vacant(&self, hash: u64) -> Option<(&AtomicU64, u64)> {
         let [first, second] = self.buckets(hash).map(|bucket| {
-            let words = bucket.iter().map(|word| (word, word.load(Relaxed)));
+            let words = bucket.iter().map(|word| (word, word.load(Acquire)));
             let free = words.filter(|(_, seen)| seen & COUNT == 0);
             (free.clone().count(), { free }.next())
         });
@@ -91,40 +84,71 @@ impl Clients {
     ) -> Option<(&'w AtomicU64, u64)> {
         places
             .by_ref()
-            .map(|word| (word, word.load(Relaxed)))
+            .map(|word| (word, word.load(Acquire)))
             .find(|(_, seen)| seen & !COUNT == tag && seen & COUNT != 0)
     }
 
+    /// Counts one connection more, if that is within `limit`.
+    ///
+    /// Two workers that meet a new client at the same instant may each take a word for it. So whoever has
+    /// counted looks at all words of the client once more, and takes back what is one too many: of those that
+    /// are at it at once, the later sees what the earlier has counted.
     pub(super) fn enter(&self, hash: u64, limit: u32) -> Entered {
-        let (places, tag) = (self.places(hash), Self::tag(hash));
         let limit = u64::from(limit).min(COUNT);
-        loop {
-            let (word, seen, new) = if let Some((word, seen)) = Self::find(places.clone(), tag) {
-                if seen & COUNT >= limit {
-                    return Entered::OverLimit;
-                }
-                (word, seen, seen + 1)
-            } else {
-                if limit == 0 {
-                    return Entered::OverLimit;
-                }
-                let Some((word, seen)) = self.vacant(hash) else {
-                    return Entered::Full;
-                };
-                (word, seen, tag | 1)
-            };
-            // Another worker may have been faster.
-            if word.compare_exchange(seen, new, Relaxed, Relaxed).is_ok() {
-                return Entered::Counted;
+        // Two that see each other take back both, and try again; they hardly meet twice.
+        for _ in 0..TRIES {
+            match self.count_up(hash, limit) {
+                Some(Entered::Counted) if self.sum(hash) > limit => self.leave(hash),
+                Some(entered) => return entered,
+                None => {}
             }
         }
+        Entered::OverLimit
     }
 
+    /// Adds one to the count, unless it is `limit` by then; `None` if another worker was faster.
+    fn count_up(&self, hash: u64, limit: u64) -> Option<Entered> {
+        let tag = Self::tag(hash);
+        if self.sum(hash) >= limit {
+            return Some(Entered::OverLimit);
+        }
+        let (word, seen, new) = if let Some((word, seen)) = Self::find(self.places(hash), tag) {
+            (word, seen, seen + 1)
+        } else {
+            let Some((word, seen)) = self.vacant(hash) else {
+                return Some(Entered::Full);
+            };
+            (word, seen, tag | 1)
+        };
+        let counted = word.compare_exchange(seen, new, AcqRel, Relaxed).is_ok();
+        // What is counted is seen by whoever counts later, and looks behind this fence.
+        fence(SeqCst);
+        counted.then_some(Entered::Counted)
+    }
+
+    /// What all words of a client hold.
+    fn sum(&self, hash: u64) -> u64 {
+        let tag = Self::tag(hash);
+        self.places(hash)
+            .map(|word| word.load(Acquire))
+            .filter(|word| word & !COUNT == tag)
+            .map(|word| word & COUNT)
+            .sum()
+    }
+
+    /// Counts one connection fewer of a client that had one counted.
     pub(super) fn leave(&self, hash: u64) {
-        let (places, tag) = (self.places(hash), Self::tag(hash));
-        while let Some((word, seen)) = Self::find(places.clone(), tag) {
+        let tag = Self::tag(hash);
+        // Where there are two words, others may take from the one meanwhile and add to the other, which was
+        // looked at before: but somewhere there is one.
+        let mut missed = 0;
+        while missed < TRIES {
+            let Some((word, seen)) = Self::find(self.places(hash), tag) else {
+                missed += 1;
+                continue;
+            };
             if word
-                .compare_exchange(seen, seen - 1, Relaxed, Relaxed)
+                .compare_exchange(seen, seen - 1, AcqRel, Relaxed)
                 .is_ok()
             {
                 return;
@@ -133,101 +157,6 @@ impl Clients {
     }
 
     pub(super) fn of(&self, hash: u64) -> u32 {
-        let found = Self::find(self.places(hash), Self::tag(hash));
-        found.map_or(0, |(_, seen)| {
-            u32::try_from(seen & COUNT).unwrap_or(u32::MAX)
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-    use std::sync::Arc;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Spreads small numbers over all bits (SplitMix64's last step).
-    fn mixed(n: u64) -> u64 {
-        let z = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    proptest! {
-        #[test]
-        fn counts_are_those_of_a_map(acts in prop::collection::vec((0..40_u64, any::<bool>()), 0..2000)) {
-            const LIMIT: u32 = 5;
-            let clients = Clients::new(0);
-            let mut model = HashMap::<u64, u32>::new();
-            for (client, enters) in acts {
-                let (hash, count) = (mixed(client + 1), model.entry(client).or_default());
-                if enters {
-                    let entered = clients.enter(hash, LIMIT);
-                    prop_assert_eq!(entered == Entered::Counted, *count < LIMIT);
-                    *count += u32::from(*count < LIMIT);
-                } else if *count > 0 {
-                    clients.leave(hash);
-                    *count -= 1;
-                }
-                prop_assert_eq!(clients.of(hash), *count);
-            }
-            for (client, count) in model {
-                for _ in 0..count {
-                    clients.leave(mixed(client + 1));
-                }
-            }
-            prop_assert!(clients.words.iter().all(|word| word.load(Relaxed) & COUNT == 0));
-        }
-    }
-
-    #[test]
-    fn as_many_clients_as_there_may_be_flows_are_counted() {
-        let flows = 200_000;
-        let clients = Clients::new(flows);
-        let all = (0..flows as u64).map(mixed);
-        let refused = all
-            .clone()
-            .filter(|hash| clients.enter(*hash, 1) != Entered::Counted)
-            .count();
-        // Two thirds full.
-        assert!(refused < flows / 10_000, "{refused}");
-        assert!(
-            all.clone()
-                .all(|hash| clients.enter(hash, 1) != Entered::Counted)
-        );
-        assert!(Clients::octets(flows) <= flows * 12 + 128);
-    }
-
-    #[test]
-    fn workers_that_count_at_once_lose_nothing_and_hold_the_limit() {
-        let clients = Arc::new(Clients::new(0));
-        let threads: Vec<_> = (0..4)
-            .map(|_| {
-                let clients = Arc::clone(&clients);
-                std::thread::spawn(move || {
-                    let mut counted = 0;
-                    for n in 0..20_000_u64 {
-                        let hash = mixed(n % 3 + 1);
-                        if clients.enter(hash, 1000) == Entered::Counted {
-                            counted += 1;
-                            if n % 2 == 0 {
-                                clients.leave(hash);
-                                counted -= 1;
-                            }
-                        }
-                    }
-                    counted
-                })
-            })
-            .collect();
-        let counted: u32 = threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .sum();
-        let held: u32 = (0..3).map(|n| clients.of(mixed(n + 1))).sum();
-        assert_eq!((counted, held), (3000, 3000));
+        u32::try_from(self.sum(hash)).unwrap_or(u32::MAX)
     }
 }

@@ -10,7 +10,7 @@ use net::{Addr, IpProto, Layers, Network, Packet, Rewrite};
 use super::options::Unknown;
 use super::{Arrival, Leg, State};
 use crate::tables::Tables;
-use crate::verdict::{Answer, DropReason, FlowStep, Verdict};
+use crate::verdict::{Answer, DropReason, Verdict};
 
 impl State {
     /// Turns a packet, as it came in, into the error that tells its sender why it was not passed on; or says
@@ -116,7 +116,7 @@ impl State {
         arrival: &Arrival<'_>,
         packet: &mut Packet<'_>,
         layers: &Layers,
-        (rewrite, leg, step): (&Rewrite, Leg, FlowStep),
+        (rewrite, leg, may_choose_another): (&Rewrite, Leg, bool),
         reason: DropReason,
     ) -> Verdict {
         let error = match reason {
@@ -125,8 +125,7 @@ impl State {
                 .filter(|_| may_not_be_cut(packet, layers))
                 .and_then(|exit| u16::try_from(exit.mtu).ok())
                 .map(|mtu| Error::TooBig { mtu }),
-            // The next attempt to open the flow may choose another member: a client that is told gives up.
-            _ if step == FlowStep::Opened => None,
+            _ if may_choose_another => None,
             DropReason::NoRoute => Some(Error::NoRoute),
             DropReason::NeighborUnreachable => Some(Error::HostUnreachable),
             _ => None,

@@ -9,10 +9,17 @@ use vlan::Vlan;
 use vlan::neighbor::Resolution;
 
 use super::fragments::cut;
+use super::mapped::has_mapping;
 use super::{Arrival, FlowData, Leg, NextHop, State, sctp, tcp_segment};
 use crate::egress::flow_hash;
 use crate::tables::Tables;
-use crate::verdict::{Answer, DropReason, FlowStep, Held, Verdict};
+use crate::verdict::{Answer, DropReason, FlowStep, Held, Verdict, Whose};
+
+/// Whether the next attempt to open the flow may go to another member: a client that is told of the first
+/// gives up.
+pub(super) fn may_choose_another(step: FlowStep, data: &FlowData) -> bool {
+    step == FlowStep::Opened && data.member != MemberId::ROUTED && !has_mapping(data.member)
+}
 
 /// What a new configuration means for a flow of the old one.
 pub(super) enum Fate {
@@ -195,7 +202,7 @@ impl State {
             });
         }
         super::mss::clamp(tables, [arrival.vlan.index, leg.vlan()], packet, layers);
-        let (verdict, found) = self.send(tables, packet, layers, leg, &to, step);
+        let (mut verdict, found) = self.send(tables, packet, layers, leg, &to, step);
         if found != leg
             && let Some(flow) = self.flows.get_mut(id)
         {
@@ -213,8 +220,16 @@ impl State {
                 }
             }
         }
+        if let Verdict::Hold(held, _) = &mut verdict {
+            held.whose = Some(Whose {
+                flow: (id, direction),
+                came: (arrival.vlan.index, arrival.port),
+                from: arrival.source_mac,
+            });
+        }
         if let Verdict::Drop(reason) = verdict {
-            let sent = (&rewrite, found, step);
+            let may_choose = may_choose_another(step, &data);
+            let sent = (&rewrite, found, may_choose);
             return self.undelivered(tables, arrival, packet, layers, sent, reason);
         }
         self.count_service(tables, &data, direction, len);
@@ -345,6 +360,7 @@ impl State {
                         flow_hash: flow_hash(&layers.key),
                         l3: 0,
                         ethertype: net::emit::ethertype_of(layers.network),
+                        whose: None,
                     })),
                 ))
             }

@@ -21,12 +21,13 @@
 //! | `limits`, `syn_guard` | whether one more flow is one too many, and whether its client is who it says |
 //! | `options` | whether IPv4 options are fit to be passed on |
 //! | `related` | ICMP errors of others about packets of a flow |
-//! | `errors` | whether a sender is told by ICMP why its packet was not passed on |
+//! | `errors`, `given_up` | whether a sender is told by ICMP why its packet was not passed on, at once or after it waited |
 
 mod errors;
 mod farewell;
 mod forward;
 mod fragments;
+mod given_up;
 mod hairpin;
 mod lease;
 mod leg;

@@ -8,7 +8,7 @@ use net::{PortId, Shape, Timestamp};
 use super::{Origin, Worker};
 use crate::port::{BURST, Burst, Frame, Port};
 use crate::trains::{Leaving, PLACES};
-use crate::verdict::{Cut, DropReason};
+use crate::verdict::{Cut, DropReason, FlowStep};
 
 /// Fragments that one packet is cut into at most.
 const CUT_INTO: usize = 64;
@@ -99,8 +99,15 @@ impl<P: Port> Worker<P> {
         }
     }
 
-    /// Sends a packet in fragments: all of them, or none if there are not enough buffers.
-    pub(super) fn push_cut(&mut self, port: PortId, mut frame: P::Frame, cut: Cut) {
+    /// Sends a packet in fragments: all of them, or none if there are too many or not enough buffers. It is
+    /// counted here, as forwarded or as dropped.
+    pub(super) fn push_cut(
+        &mut self,
+        port: PortId,
+        mut frame: P::Frame,
+        cut: Cut,
+        step: Option<FlowStep>,
+    ) {
         let counters = &self.shared.counters;
         let packet = frame.packet();
         let octets = packet.data();
@@ -129,6 +136,9 @@ impl<P: Port> Worker<P> {
                 ..shape
             });
             pieces.push(piece);
+        }
+        if let Some(step) = step {
+            counters.forwarded[step.index()].add(1);
         }
         counters.cut_packets.add(1);
         counters.fragments_made_packets.add(pieces.len() as u64);
