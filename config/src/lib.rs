@@ -59,6 +59,6 @@ pub use store::{Change, Limits, Owner, Store, Stored};
 pub use types::{
     AllowedProtocol, AllowedService, AutoLasthop, Config, Egress, EgressTimeouts, Encap, LbMethod,
     ListenScope, Monitor, MonitorKind, Nat, NatFiltering, NatMapping, Pool, PoolKey, PoolMember,
-    Profile, Protocol, SelfIp, ServiceDownAction, Snat, SnatPool, SpreadHash, StaticRoute,
-    TcpProfile, TrunkHash, VirtualServer, Vlan,
+    Profile, Protocol, SctpProfile, SelfIp, ServiceDownAction, Snat, SnatPool, SpreadHash,
+    StaticRoute, TcpProfile, TrunkHash, VirtualServer, Vlan,
 };

@@ -34,8 +34,10 @@ impl Direction {
 }
 
 /// Names a flow for as long as it lives. The identifier of a flow that ended never names another
-/// one, even when the slot is used again, until 2^16 flows have used that one slot: it is for the moment, not
-/// to be kept for hours.
+/// one, even when the slot is used again, until 2^16 flows have used that one slot. The slot given back last is
+/// used next, so a flood of flows that end at once may do that within a second: an identifier is for the
+/// moment, and whoever keeps one for seconds (fragments, packets that wait for a neighbour) compares addresses as
+/// well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowId {
     pub(crate) slot: u32,

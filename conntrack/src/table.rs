@@ -121,8 +121,8 @@ impl Hit {
 /// nearly. Each insertion searches a part only: where very few of many flows may give way, those
 /// entered last go first, or the insertion is refused and the next goes on searching. Established and
 /// replied flows never give way, and with only these the insertion is refused. So a flood of SYNs displaces only its like. Flows that ended this way are reported by
-/// the next [`expire`](Self::expire); up to 4096 may wait for that, then insertions are refused
-/// until it is called.
+/// the next calls of [`expire`](Self::expire), 256 by each; up to 4096 may wait for that, then insertions are
+/// refused until it is called.
 pub struct Table<D> {
     hasher: Hasher,
     index: Index,

@@ -40,6 +40,6 @@ pub use select::Selector;
 pub use snat::{PortStripe, StripeError};
 pub use snat_pool::{SnatPool, SnatPoolIndex};
 pub use virtual_server::{
-    ANY_PROTO, DownAction, Filtering, Mapping, Method, Nat, Profile, Snat, TcpProfile, UdpProfile,
-    VirtualServer, VirtualServers,
+    ANY_PROTO, DownAction, Filtering, Mapping, Method, Nat, Profile, SctpProfile, Snat, TcpProfile,
+    UdpProfile, VirtualServer, VirtualServers,
 };

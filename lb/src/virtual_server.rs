@@ -146,6 +146,8 @@ pub struct Profile {
     pub nat: Nat,
     /// What concerns UDP alone.
     pub udp: UdpProfile,
+    /// What concerns SCTP alone.
+    pub sctp: SctpProfile,
 }
 
 /// How the TCP connections of a virtual server are treated.
@@ -187,6 +189,24 @@ pub struct UdpProfile {
     pub datagram_balancing: bool,
 }
 
+/// How the associations of a virtual server are treated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SctpProfile {
+    /// How long one may be silent that is being opened.
+    pub handshake_timeout: Duration,
+    /// How long one may be silent that is being shut down.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for SctpProfile {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(30),
+            shutdown_timeout: Duration::from_mins(1),
+        }
+    }
+}
+
 impl Default for Profile {
     /// What a TCP virtual server has where nothing else is asked for: 5 minutes of silence, and flows
     /// outlive their member.
@@ -201,6 +221,7 @@ impl Default for Profile {
             routed: false,
             nat: Nat::default(),
             udp: UdpProfile::default(),
+            sctp: SctpProfile::default(),
         }
     }
 }

@@ -111,6 +111,17 @@ pub struct Rewrite {
     deltas: Deltas,
 }
 
+/// The checksum of DCCP (RFC 4340 section 5.1) or UDP-Lite (RFC 3828 section 3.1): at the same place in both,
+/// over a pseudo-header and as much of the rest as the sender chose. UDP-Lite must not do without one, and DCCP need not
+/// mind which zero it is.
+pub(crate) fn adjust_at_6(segment: Option<&mut [u8]>, deltas: Deltas) {
+    if let Some(field) = segment.and_then(|segment| segment.get_mut(6..8)) {
+        let sum = deltas.adjust_transport(u16::from_be_bytes([field[0], field[1]]));
+        let sum = if sum == 0 { 0xffff } else { sum };
+        field.copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
 impl Rewrite {
     /// What turns packets with the key `from` into packets with the key `to`; both must be of one
     /// family and protocol, or [`apply`](Self::apply) refuses every packet.
@@ -136,8 +147,8 @@ impl Rewrite {
     }
 
     /// Rewrites `packet`, takes one hop off, and adjusts the checksums (RFC 1624): of TCP, UDP, SCTP and
-    /// echoes (whose identifier stands for both ports); of other protocols only addresses can change, and
-    /// a checksum of theirs that covers addresses is left wrong. A UDP datagram without a checksum stays
+    /// echoes (whose identifier stands for both ports); of other protocols only addresses can change. DCCP and
+    /// UDP-Lite have a checksum that covers them, and it is adjusted; of what else has one (Mobile IPv6, HIP) it is left wrong. A UDP datagram without a checksum stays
     /// without one (RFC 3022 section 4.1). A first fragment is rewritten like a whole packet, but for SCTP
     /// with other ports: how its checksum changes depends on how long the whole packet is.
     #[inline]
@@ -185,6 +196,9 @@ impl Rewrite {
                 let segment = segment.ok_or(RewriteError::Mismatch)?;
                 let [sport, dport] = [sport, dport].map(u16::from_be_bytes);
                 sctp::set_ports(segment, sport, dport);
+            }
+            IpProto::DCCP | IpProto::UDP_LITE => {
+                adjust_at_6(frame.get_mut(layers.l4..layers.end), self.deltas);
             }
             _ => {}
         }

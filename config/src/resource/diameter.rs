@@ -30,7 +30,7 @@ pub(super) fn read(object: &Fields<'_>) -> Option<Vec<Ingress>> {
         for name in OF_MESSAGES {
             f.refuse(name);
         }
-        let common = ingress::read_common(f, Protocol::Tcp);
+        let common = ingress::read_common(f, Protocol::Tcp).with_sctp(f);
         let at = |(place, protocol): (Option<Place>, _)| Some(common.at(protocol, place?));
         Some(places.into_iter().filter_map(at).collect::<Vec<_>>())
     })

@@ -12,7 +12,8 @@ use super::monitors;
 use crate::reader::{Fields, Node, quote};
 use crate::sketch::Text;
 use crate::types::{
-    LbMethod, Monitor, Profile, Protocol, ServiceDownAction, Snat, TcpProfile, UdpProfile,
+    LbMethod, Monitor, Profile, Protocol, SctpProfile, ServiceDownAction, Snat, TcpProfile,
+    UdpProfile,
 };
 
 /// What an Ingress object says.
@@ -199,10 +200,17 @@ pub(super) fn read_place(f: &Fields<'_>, port: Option<u16>) -> Option<Place> {
 pub(super) struct Common(Ingress);
 
 impl Common {
+    /// With what the SCTP side has besides, of an object that has other sides as well.
+    pub(super) fn with_sctp(mut self, f: &Fields<'_>) -> Self {
+        self.0.profile.sctp = Some(read_sctp(f));
+        self
+    }
+
     /// The virtual server of that protocol that listens at `place`.
     pub(super) fn at(&self, protocol: Protocol, (destinations, port): Place) -> Ingress {
         let mut ingress = self.0.clone();
         ingress.profile.tcp = ingress.profile.tcp.filter(|_| protocol == Protocol::Tcp);
+        ingress.profile.sctp = ingress.profile.sctp.filter(|_| protocol == Protocol::Sctp);
         Ingress {
             protocol,
             destinations,
@@ -246,6 +254,7 @@ pub(super) fn read_common(f: &Fields<'_>, protocol: Protocol) -> Common {
     });
     let tcp = (protocol == Protocol::Tcp).then(|| read_tcp(f, idle));
     let udp = (protocol == Protocol::Udp).then(|| read_udp(f, idle));
+    let sctp = (protocol == Protocol::Sctp).then(|| read_sctp(f));
     Common(Ingress {
         protocol,
         service: String::new(),
@@ -264,23 +273,26 @@ pub(super) fn read_common(f: &Fields<'_>, protocol: Protocol) -> Common {
             syn_protection_threshold,
             tcp,
             udp,
+            sctp,
         },
         monitors: Arc::default(),
     })
 }
 
+/// Seconds, or what is meant where nothing is said.
+fn short(f: &Fields<'_>, name: &'static str, default: u16) -> Duration {
+    let seconds = f.take(name, |node| node.integer(1..=u16::MAX));
+    Duration::from_secs(seconds.unwrap_or(default).into())
+}
+
 /// What the TCP kind has besides. `idle`: seconds that an open connection may be silent.
 fn read_tcp(f: &Fields<'_>, idle: u32) -> TcpProfile {
-    let short = |name: &'static str, default: u16| {
-        let seconds = f.take(name, |node| node.integer(1..=u16::MAX));
-        Duration::from_secs(seconds.unwrap_or(default).into())
-    };
     let half_close = f.take("tcpHalfCloseTimeout", |node| node.integer(1..=u32::MAX));
     TcpProfile {
-        handshake_timeout: short("tcpHandshakeTimeout", HANDSHAKE),
-        close_timeout: short("tcpCloseTimeout", CLOSE),
+        handshake_timeout: short(f, "tcpHandshakeTimeout", HANDSHAKE),
+        close_timeout: short(f, "tcpCloseTimeout", CLOSE),
         half_close_timeout: Duration::from_secs(half_close.unwrap_or(idle).into()),
-        time_wait_timeout: short("tcpTimeWaitTimeout", TIME_WAIT),
+        time_wait_timeout: short(f, "tcpTimeWaitTimeout", TIME_WAIT),
         reset_on_timeout: f.take("resetOnTimeout", Node::boolean).unwrap_or(false),
         loose_initialization: f
             .take("looseInitialization", Node::boolean)
@@ -296,6 +308,14 @@ fn read_udp(f: &Fields<'_>, idle: u32) -> UdpProfile {
     UdpProfile {
         unreplied_timeout: Duration::from_secs(unreplied.into()),
         datagram_load_balancing: each.unwrap_or(false),
+    }
+}
+
+/// What virtual servers of SCTP have besides.
+fn read_sctp(f: &Fields<'_>) -> SctpProfile {
+    SctpProfile {
+        handshake_timeout: short(f, "sctpHandshakeTimeout", HANDSHAKE),
+        shutdown_timeout: short(f, "sctpShutdownTimeout", CLOSE),
     }
 }
 

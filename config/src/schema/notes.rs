@@ -247,6 +247,18 @@ const TCP: &[Note] = &[
     ),
 ];
 
+/// What associations of SCTP have besides.
+const SCTP: &[Note] = &[
+    (
+        "spec.sctpHandshakeTimeout",
+        "After how many seconds of silence an association is forgotten whose handshake is not complete (default 30); an INIT sent again does not prolong it.",
+    ),
+    (
+        "spec.sctpShutdownTimeout",
+        "After how many seconds of silence an association is forgotten that is being shut down (default 60).",
+    ),
+];
+
 /// Instead of where an Ingress listens.
 const DIAMETER: &[Note] = &[
     (
@@ -437,6 +449,10 @@ fn common(kind: Kind) -> impl Iterator<Item = &'static Note> {
 }
 
 fn all(kind: Kind) -> impl Iterator<Item = &'static Note> {
+    let sctp = match kind {
+        Kind::IngressNgap | Kind::IngressDiameter => SCTP,
+        _ => &[],
+    };
     let tcp = match kind {
         Kind::IngressTcp | Kind::IngressDiameter => TCP,
         _ => &[],
@@ -445,6 +461,7 @@ fn all(kind: Kind) -> impl Iterator<Item = &'static Note> {
         .iter()
         .chain(common(kind))
         .chain(tcp)
+        .chain(sctp)
         .chain(of_tcp(kind))
 }
 

@@ -15,7 +15,7 @@ use crate::meta::ObjectKey;
 
 pub use egress::{Egress, EgressTimeouts, Nat, NatFiltering, NatMapping, Snat, SnatPool};
 pub use server::{
-    LbMethod, Monitor, MonitorKind, Pool, PoolKey, PoolMember, Profile, Protocol,
+    LbMethod, Monitor, MonitorKind, Pool, PoolKey, PoolMember, Profile, Protocol, SctpProfile,
     ServiceDownAction, TcpProfile, UdpProfile, VirtualServer,
 };
 pub use vlan::{

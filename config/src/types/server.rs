@@ -100,6 +100,9 @@ pub struct Profile {
     /// What concerns UDP alone; `None` of a virtual server of another protocol.
     #[serde(flatten)]
     pub udp: Option<UdpProfile>,
+    /// What concerns SCTP alone; `None` of a virtual server of another protocol.
+    #[serde(flatten)]
+    pub sctp: Option<SctpProfile>,
 }
 
 /// How the TCP connections of a virtual server are treated. Each time is at least one second.
@@ -138,6 +141,18 @@ pub struct UdpProfile {
     pub unreplied_timeout: Duration,
     /// Whether a member is chosen for each datagram by itself.
     pub datagram_load_balancing: bool,
+}
+
+/// How the associations of a virtual server are treated. Each time is at least one second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SctpProfile {
+    /// How long an association may be silent that is being opened.
+    #[serde(rename = "sctpHandshakeTimeout", serialize_with = "seconds")]
+    pub handshake_timeout: Duration,
+    /// How long an association may be silent that is being shut down.
+    #[serde(rename = "sctpShutdownTimeout", serialize_with = "seconds")]
+    pub shutdown_timeout: Duration,
 }
 
 /// The members behind a virtual server.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use config::{Config, LbMethod, ListenScope, Protocol, ServiceDownAction, Snat as ConfigSnat};
 use lb::{
-    DownAction, Listen, Member, MemberState, Method, Pool, Pools, Profile, Snat, TcpProfile,
-    UdpProfile, VirtualServer, VirtualServers, VlanSet,
+    DownAction, Listen, Member, MemberState, Method, Pool, Pools, Profile, SctpProfile, Snat,
+    TcpProfile, UdpProfile, VirtualServer, VirtualServers, VlanSet,
 };
 use net::{IpPrefix, IpProto};
 
@@ -130,6 +130,13 @@ fn profile(wanted: &config::Profile) -> Profile {
             .map_or_else(UdpProfile::default, |udp| UdpProfile {
                 unreplied_timeout: Some(udp.unreplied_timeout),
                 datagram_balancing: udp.datagram_load_balancing,
+            }),
+        sctp: wanted
+            .sctp
+            .as_ref()
+            .map_or_else(SctpProfile::default, |sctp| SctpProfile {
+                handshake_timeout: sctp.handshake_timeout,
+                shutdown_timeout: sctp.shutdown_timeout,
             }),
         ..Profile::default()
     }

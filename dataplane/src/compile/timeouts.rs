@@ -33,7 +33,10 @@ fn timeouts(virtual_server: &VirtualServer) -> Timeouts {
             .with_time_wait(tcp.time_wait_timeout);
     }
     if virtual_server.proto == IpProto::SCTP {
-        return base;
+        let sctp = &profile.sctp;
+        return base
+            .with_opening(sctp.handshake_timeout)
+            .with_closing(sctp.shutdown_timeout);
     }
     // Traffic that is never answered, such as syslog, is traffic all the same.
     base.with_opening(

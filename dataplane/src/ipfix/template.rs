@@ -71,127 +71,54 @@ pub struct Template {
     pub fields: &'static [Field],
 }
 
-/// What passed of a flow, in both directions (RFC 5103).
-pub const FLOW_V4: Template = Template {
-    id: 256,
-    fields: &[
-        e::START,
-        e::END,
-        e::SOURCE_V4,
-        e::DESTINATION_V4,
-        e::POST_SOURCE_V4,
-        e::POST_DESTINATION_V4,
-        e::SOURCE_PORT,
-        e::DESTINATION_PORT,
-        e::POST_SOURCE_PORT,
-        e::POST_DESTINATION_PORT,
-        e::PROTOCOL,
-        e::END_REASON,
-        e::BIFLOW,
-        e::VLAN,
-        e::POST_VLAN,
-        e::OCTETS,
-        e::PACKETS,
-        e::OCTETS.reversed(),
-        e::PACKETS.reversed(),
-        e::APPLICATION,
-    ],
-};
+/// The templates of a kind of record for both families: the same fields, but for those of addresses.
+macro_rules! families {
+    ($(#[$doc:meta])* $v4:ident $id_v4:literal, $v6:ident $id_v6:literal: [$($head:expr),*; $($addr_v4:ident $addr_v6:ident),*; $($tail:expr),*]) => {
+        $(#[$doc])*
+        pub const $v4: Template = Template {
+            id: $id_v4,
+            fields: &[$($head,)* $(e::$addr_v4,)* $($tail,)*],
+        };
 
-/// The same of IPv6.
-pub const FLOW_V6: Template = Template {
-    id: 257,
-    fields: &[
-        e::START,
-        e::END,
-        e::SOURCE_V6,
-        e::DESTINATION_V6,
-        e::POST_SOURCE_V6,
-        e::POST_DESTINATION_V6,
-        e::SOURCE_PORT,
-        e::DESTINATION_PORT,
-        e::POST_SOURCE_PORT,
-        e::POST_DESTINATION_PORT,
-        e::PROTOCOL,
-        e::END_REASON,
-        e::BIFLOW,
-        e::VLAN,
-        e::POST_VLAN,
-        e::OCTETS,
-        e::PACKETS,
-        e::OCTETS.reversed(),
-        e::PACKETS.reversed(),
-        e::APPLICATION,
-    ],
-};
+        /// The same of IPv6.
+        pub const $v6: Template = Template {
+            id: $id_v6,
+            fields: &[$($head,)* $(e::$addr_v6,)* $($tail,)*],
+        };
+    };
+}
 
-/// A translation began or ended (RFC 8158 section 5.6).
-pub const NAT_V4: Template = Template {
-    id: 258,
-    fields: &[
-        e::TIME,
-        e::NAT_EVENT,
-        e::SOURCE_V4,
-        e::DESTINATION_V4,
-        e::POST_SOURCE_V4,
-        e::POST_DESTINATION_V4,
-        e::SOURCE_PORT,
-        e::DESTINATION_PORT,
-        e::POST_SOURCE_PORT,
-        e::POST_DESTINATION_PORT,
-        e::PROTOCOL,
-        e::APPLICATION,
-    ],
-};
+families! {
+    /// What passed of a flow, in both directions (RFC 5103).
+    FLOW_V4 256, FLOW_V6 257: [
+        e::START, e::END;
+        SOURCE_V4 SOURCE_V6, DESTINATION_V4 DESTINATION_V6,
+        POST_SOURCE_V4 POST_SOURCE_V6, POST_DESTINATION_V4 POST_DESTINATION_V6;
+        e::SOURCE_PORT, e::DESTINATION_PORT, e::POST_SOURCE_PORT, e::POST_DESTINATION_PORT,
+        e::PROTOCOL, e::END_REASON, e::BIFLOW, e::VLAN, e::POST_VLAN,
+        e::OCTETS, e::PACKETS, e::OCTETS.reversed(), e::PACKETS.reversed(), e::APPLICATION
+    ]
+}
 
-/// The same of IPv6.
-pub const NAT_V6: Template = Template {
-    id: 259,
-    fields: &[
-        e::TIME,
-        e::NAT_EVENT,
-        e::SOURCE_V6,
-        e::DESTINATION_V6,
-        e::POST_SOURCE_V6,
-        e::POST_DESTINATION_V6,
-        e::SOURCE_PORT,
-        e::DESTINATION_PORT,
-        e::POST_SOURCE_PORT,
-        e::POST_DESTINATION_PORT,
-        e::PROTOCOL,
-        e::APPLICATION,
-    ],
-};
+families! {
+    /// A translation began or ended (RFC 8158 section 5.6).
+    NAT_V4 258, NAT_V6 259: [
+        e::TIME, e::NAT_EVENT;
+        SOURCE_V4 SOURCE_V6, DESTINATION_V4 DESTINATION_V6,
+        POST_SOURCE_V4 POST_SOURCE_V6, POST_DESTINATION_V4 POST_DESTINATION_V6;
+        e::SOURCE_PORT, e::DESTINATION_PORT, e::POST_SOURCE_PORT, e::POST_DESTINATION_PORT,
+        e::PROTOCOL, e::APPLICATION
+    ]
+}
 
-/// A flow that is not translated began or ended, or one was denied.
-pub const EVENT_V4: Template = Template {
-    id: 260,
-    fields: &[
-        e::TIME,
-        e::FIREWALL_EVENT,
-        e::SOURCE_V4,
-        e::DESTINATION_V4,
-        e::SOURCE_PORT,
-        e::DESTINATION_PORT,
-        e::PROTOCOL,
-        e::APPLICATION,
-    ],
-};
-
-/// The same of IPv6.
-pub const EVENT_V6: Template = Template {
-    id: 261,
-    fields: &[
-        e::TIME,
-        e::FIREWALL_EVENT,
-        e::SOURCE_V6,
-        e::DESTINATION_V6,
-        e::SOURCE_PORT,
-        e::DESTINATION_PORT,
-        e::PROTOCOL,
-        e::APPLICATION,
-    ],
-};
+families! {
+    /// A flow that is not translated began or ended, or one was denied.
+    EVENT_V4 260, EVENT_V6 261: [
+        e::TIME, e::FIREWALL_EVENT;
+        SOURCE_V4 SOURCE_V6, DESTINATION_V4 DESTINATION_V6;
+        e::SOURCE_PORT, e::DESTINATION_PORT, e::PROTOCOL, e::APPLICATION
+    ]
+}
 
 /// Addresses or ports to translate to are exhausted (RFC 8158 sections 5.6.1 and 5.6.2).
 pub const EXHAUSTED: Template = Template {

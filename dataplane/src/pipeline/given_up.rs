@@ -67,6 +67,8 @@ impl State {
             port: whose.came.1,
             vlan: tables.vlans.get(whose.came.0)?,
             source_mac: whose.from,
+            hash: 0,
+            round: false,
         };
         let reason = DropReason::NeighborUnreachable;
         let error = Error::HostUnreachable;

@@ -246,6 +246,9 @@ impl Quote {
                 let icmp: &mut Icmp = view_mut(transport, 0)?;
                 icmp.checksum = deltas.adjust_transport(icmp.checksum.get()).into();
             }
+            IpProto::DCCP | IpProto::UDP_LITE => {
+                crate::rewrite::adjust_at_6(Some(transport), deltas);
+            }
             _ => {}
         }
         Some(())
