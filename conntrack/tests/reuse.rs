@@ -87,7 +87,6 @@ impl Peer {
                 self.expects = s.seq.wrapping_add(1);
                 self.again()
             }
-            Phase::Listen | Phase::Refuses => None,
             Phase::SynSent if ack && !acks_news => (!rst).then(|| self.segment(RST, s.ack, 0, 0)),
             Phase::SynSent if rst => {
                 if ack {
@@ -101,7 +100,7 @@ impl Peer {
                 self.expects = s.seq.wrapping_add(1);
                 Some(self.ack())
             }
-            Phase::SynSent => None,
+            Phase::Listen | Phase::Refuses | Phase::SynSent => None,
             _ if rst => {
                 let inside = s.seq.wrapping_sub(self.expects) < 0xffff;
                 if s.seq == self.expects {
