@@ -2,6 +2,7 @@
 
 use net::emit::{echo_reply_in_place, reset_in_place};
 use net::header::tcp_flags::RST;
+use net::icmp::Quote;
 use net::{
     Addr, Encap, FlowKey, Fragment, IpProto, L4Port, Layers, MacAddr, Network, Packet, Rewrite,
     RxMeta, VlanId,
@@ -16,6 +17,7 @@ pub fn check(frame: &[u8]) {
         return;
     };
     rewritten(frame, &layers);
+    requoted(frame, &layers);
     retagged(frame, &layers);
     answered(frame, &layers);
 }
@@ -29,7 +31,12 @@ fn rewritten(frame: &[u8], layers: &Layers) {
         ),
         _ => (Addr::from_v6([0x20; 16]), Addr::from_v6([0x3f; 16])),
     };
-    let to = FlowKey::new(src, dst, L4Port(1), L4Port(0xffff), from.proto);
+    // One identifier stands for both ports of an echo.
+    let dport = match from.proto {
+        IpProto::ICMP | IpProto::ICMPV6 => 1,
+        _ => 0xffff,
+    };
+    let to = FlowKey::new(src, dst, L4Port(1), L4Port(dport), from.proto);
     let mut buf = frame.to_vec();
     let len = buf.len();
     let mut packet = Packet::new(&mut buf, 0, len, RxMeta::default());
@@ -45,6 +52,38 @@ fn rewritten(frame: &[u8], layers: &Layers) {
         packet.data()[after.payload..after.end],
         frame[layers.payload..layers.end]
     );
+}
+
+/// An ICMP error, and the packet it quotes, get other addresses.
+fn requoted(frame: &[u8], layers: &Layers) {
+    let is_error = match layers.key.proto {
+        IpProto::ICMP => matches!(layers.icmp_type, 3 | 11 | 12),
+        IpProto::ICMPV6 => matches!(layers.icmp_type, 1..=4),
+        _ => false,
+    };
+    if !is_error || layers.fragment != Fragment::Whole || layers.ttl <= 1 {
+        return;
+    }
+    let mut buf = frame.to_vec();
+    let len = buf.len();
+    let mut packet = Packet::new(&mut buf, 0, len, RxMeta::default());
+    let Ok(quote) = Quote::find(&packet, layers) else {
+        return;
+    };
+    let (a, b) = if layers.network == Network::Ipv4 {
+        (Addr::from_v4([10, 0, 0, 1]), Addr::from_v4([10, 0, 0, 2]))
+    } else {
+        (Addr::from_v6([0x20; 16]), Addr::from_v6([0x3f; 16]))
+    };
+    let to = FlowKey::new(a, b, L4Port(5), L4Port(6), quote.key.proto);
+    if quote.translate(&mut packet, layers, &to, (&b, &a)).is_err() {
+        assert_eq!(packet.data(), frame, "a refused error was changed");
+        return;
+    }
+    let after = Layers::parse(&packet).expect("a translated error is well formed");
+    assert_eq!((after.key.src, after.key.dst), (b, a));
+    let again = Quote::find(&packet, &after).expect("what it quotes still names a flow");
+    assert_eq!((again.key.src, again.key.dst), (a, b));
 }
 
 fn retagged(frame: &[u8], layers: &Layers) {
