@@ -74,6 +74,19 @@ impl<T: Copy> Pages<T> {
     }
 }
 
+impl<T: Copy> Pages<T> {
+    /// As [`with_capacity`](Self::with_capacity), for what is hardly used in most tables: what lies in the first
+    /// 2 MiB comes in small pages.
+    pub(crate) fn beginning_small(capacity: usize) -> Self {
+        let pages = Self::with_capacity(capacity, false);
+        if pages.mapped >= HUGE {
+            // SAFETY: advice about the beginning of the mapping just made, which is as long as that.
+            unsafe { libc::madvise(pages.data.as_ptr().cast(), HUGE, libc::MADV_NOHUGEPAGE) };
+        }
+        pages
+    }
+}
+
 impl<T: Copy + FromZeros> Pages<T> {
     /// `len` elements, all zero.
     pub(crate) fn zeroed(len: usize, hugetlb: bool) -> Self {

@@ -103,7 +103,7 @@ impl Shares {
     fn with_limit(slots: usize, limit: usize) -> Self {
         Self {
             // Huge pages of the pool are taken whole at once, and it may never be needed.
-            sets: Pages::with_capacity(slots.min(MAX_SETS), false),
+            sets: Pages::beginning_small(slots.min(MAX_SETS)),
             index: Index::new(limit, false),
             indexed: 0,
             limit,

@@ -96,7 +96,7 @@ fn flows_of_both_families_take_160_octets_and_all_are_found() {
     let found = begun.elapsed();
     let sets = table.address_sets();
     println!(
-        "{count} flows: {grown:.1} octets resident each, {sets} sets of IPv6 addresses, {:?} per insertion, {:?} per look-up",
+        "{count} flows: {grown:.2} octets resident each, {sets} sets of IPv6 addresses, {:?} per insertion, {:?} per look-up",
         inserted / count,
         found / (2 * count)
     );

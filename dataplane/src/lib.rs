@@ -17,6 +17,7 @@
 //! - `discover`: which ports there are, and what stands in their way (with DPDK);
 //! - [`rig`]: all of it in memory, for replay, tests, fuzzing and benches.
 
+pub mod addresses;
 pub mod bell;
 pub mod check;
 pub mod cli;

@@ -5,22 +5,18 @@ mod publish;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use hashbrown::HashSet;
 use lb::VirtualServerId;
 use net::header::ethertype;
 use net::{Addr, Encap, EthernetHeader, MacAddr, PortId, VlanIndex};
 use vlan::Vlan;
 
+use crate::addresses::Addresses;
 use crate::counters::{ServiceStats, SnatStats};
 use crate::defences::Defences;
 use crate::egress::{Egress, Links, Own, Segments, Stations};
 use crate::lasting::Lasting;
 use crate::routes::Routes;
 use crate::steer::Spread;
-
-/// Some of our addresses. Only the configuration puts any in, so that the hash needs no secret.
-pub type Addresses = HashSet<Addr, FixedState>;
 
 /// What a publisher is made of. Its own test puts a model checker's here.
 mod shared {

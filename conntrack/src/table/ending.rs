@@ -142,7 +142,7 @@ impl<D: Copy> Table<D> {
     }
 
     /// The hashes of both tuples of a flow.
-    #[inline]
+    #[inline(always)]
     fn hashes(&self, slot: u32) -> [u64; 2] {
         let flow = &self.flows[slot as usize];
         let shared = self.shared_of(flow);

@@ -20,11 +20,12 @@ use vlan::{AllowedService, Owned, Owner, SelfIp, Vlan};
 
 pub use names::Names;
 
+use crate::addresses::Addresses;
 use crate::defences::Defences;
 use crate::egress::{Egress, Links, Stations};
 use crate::routes::{Route, Routes};
 use crate::steer::Spread;
-use crate::tables::{Addresses, Exit, Limits, MemberWay, PortInfo, Tables};
+use crate::tables::{Exit, Limits, MemberWay, PortInfo, Tables};
 
 /// What `compile` has to know besides the configuration.
 #[derive(Debug, Clone)]

@@ -6,8 +6,9 @@ use net::Addr;
 use vlan::{Owned, Owner, Vlan};
 
 use super::Names;
+use crate::addresses::Addresses;
 use crate::pipeline;
-use crate::tables::{Addresses, MemberWay, SnatTables};
+use crate::tables::{MemberWay, SnatTables};
 
 /// Takes the addresses of pools, each on the VLANs whose prefix it lies in. One that lies in none is
 /// reached by a route to us, from whichever VLAN but the cluster's own.

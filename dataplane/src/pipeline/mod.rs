@@ -466,6 +466,7 @@ impl State {
     }
 
     /// Decides about an IP packet for us, or for others by way of us.
+    #[inline]
     fn decide_ip(
         &mut self,
         tables: &Tables,
@@ -658,7 +659,8 @@ fn tcp_segment(packet: &Packet<'_>, layers: &Layers) -> Option<TcpSegment> {
     if layers.key.proto != IpProto::TCP {
         return None;
     }
-    let tcp: &Tcp = view(packet.data(), layers.l4)?;
+    let frame = packet.data();
+    let tcp: &Tcp = view(frame, layers.l4)?;
     Some(TcpSegment {
         flags: tcp.flags,
         seq: tcp.seq.get(),
@@ -668,8 +670,7 @@ fn tcp_segment(packet: &Packet<'_>, layers: &Layers) -> Option<TcpSegment> {
         cut: layers.fragment == Fragment::First,
         scale: match tcp.flags & tcp_flags::SYN {
             0 => None,
-            _ => packet
-                .data()
+            _ => frame
                 .get(layers.l4..layers.end)
                 .and_then(net::tcp_options::window_scale),
         },

@@ -72,6 +72,7 @@ impl State {
     }
 
     /// The virtual server that listens where a packet goes to.
+    #[inline]
     pub(super) fn listening<'t>(
         tables: &'t Tables,
         arrival: &Arrival<'_>,
