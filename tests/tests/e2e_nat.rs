@@ -262,3 +262,126 @@ fn a_client_with_as_many_mappings_as_it_may_is_refused_more_and_the_pool_is_name
     })?;
     lab.finish()
 }
+
+/// Has a port of its own mapped, over TCP and UDP, and serves there whoever comes.
+const CALLED: &str = r#"
+import socket, sys
+own, server, http, echo, port = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+family = socket.AF_INET6 if ":" in own else socket.AF_INET
+def bound(kind):
+    s = socket.socket(family, kind)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.settimeout(30)
+    s.bind((own, port))
+    return s
+out = bound(socket.SOCK_STREAM)
+out.connect((server, http))
+listener = bound(socket.SOCK_STREAM)
+listener.listen()
+datagrams = bound(socket.SOCK_DGRAM)
+datagrams.sendto(b"hello", (server, echo))
+datagrams.recvfrom(100)
+print("READY", flush=True)
+caller, peer = listener.accept()
+print("tcp from", peer[0], flush=True)
+while block := caller.recv(65536):
+    caller.sendall(block)
+got, peer = datagrams.recvfrom(3000)
+datagrams.sendto(got, peer)
+print("udp from", peer[0], flush=True)
+"#;
+
+/// Calls there by the translated address.
+const CALLER: &str = r#"
+import socket, sys
+address, port = sys.argv[1], int(sys.argv[2])
+caller = socket.create_connection((address, port), timeout=10)
+for n in range(64):
+    block = bytes([n]) * 16384
+    caller.sendall(block)
+    got = b""
+    while len(got) < len(block):
+        more = caller.recv(len(block) - len(got))
+        assert more, "closed early"
+        got += more
+    assert got == block, "not what was sent"
+print("tcp to", caller.getpeername()[0])
+caller.close()
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+datagrams = socket.socket(family, socket.SOCK_DGRAM)
+datagrams.settimeout(5)
+datagrams.sendto(b"d" * 2500, (address, port))
+got, peer = datagrams.recvfrom(3000)
+assert got == b"d" * 2500 and peer[:2] == (address, port), peer
+print("udp to", peer[0])
+"#;
+
+/// A pod calls another by the address that both are translated to: each sees that, and nothing from within.
+fn pods_call_each_other(options: &Options) -> Result {
+    let fields = json!({"egressSnatpool": "out", "natMapping": "ENDPOINT_INDEPENDENT",
+        "natFiltering": "ENDPOINT_INDEPENDENT"});
+    let (lab, _server) = lab(&fields, options)?;
+    let translated = [POOL, POOL6];
+    for (family, port) in ["7100", "7101"].into_iter().enumerate() {
+        let (own, outside) = (&resources::backend(2)[family], CLIENT[family]);
+        let (http, echo) = (BACKEND_HTTP.to_string(), BACKEND_ECHO.to_string());
+        let args = ["-c", CALLED, own, outside, &http, &echo, port];
+        let log = lab.directory().join(format!("called{family}.log"));
+        let mut called = lab.backends[1].spawn(Path::new("python3"), &args, log)?;
+        called.await_ready()?;
+        let address = translated[family];
+        let args = ["-c", CALLER, address, port];
+        let limit = Duration::from_secs(40);
+        let caller = lab.backends[0].try_run("python3", &args, limit)?;
+        ensure(caller.success(), || {
+            format!("{}\nthe other says\n{}", caller.text(), called.output())
+        })?;
+        called.await_end(limit)?;
+        for kind in ["tcp", "udp"] {
+            let (to, from) = (
+                format!("{kind} to {address}"),
+                format!("{kind} from {address}"),
+            );
+            ensure(
+                caller.text().contains(&to) && called.output().contains(&from),
+                || format!("{}\nthe other says\n{}", caller.text(), called.output()),
+            )?;
+        }
+    }
+    let turned = lab.tmm.total("workers", "hairpinPackets")?;
+    ensure(turned > 300, || format!("{turned} packets came round"))?;
+    lab.finish()
+}
+
+// case RFC-002: RFC 4787 REQ-9 and RFC 5382 REQ-8 between real stacks
+#[test]
+fn pods_call_each_other_by_the_address_they_share() -> Result {
+    pods_call_each_other(&Options::default())
+}
+
+// case RFC-002: the same where the two belong to different workers
+#[test]
+fn pods_call_each_other_by_the_address_they_share_with_three_workers() -> Result {
+    pods_call_each_other(&Options {
+        tmm: vec!["--workers=3".to_owned()],
+        ..Options::default()
+    })
+}
+
+// case RFC-001: coturn's own packet to its own mapping comes back where filtering lets strangers in, and only there
+#[test]
+fn discovery_finds_hairpinning_as_filtering_lets_it_through() -> Result {
+    for (filtering, expected) in [("ENDPOINT_INDEPENDENT", true), ("ADDRESS_DEPENDENT", false)] {
+        let fields = json!({"egressSnatpool": "out", "natMapping": "ENDPOINT_INDEPENDENT",
+            "natFiltering": filtering});
+        let (lab, _server) = lab(&fields, &Options::default())?;
+        let _stun = stun(&lab)?;
+        let said = discovered(&lab, "-H", LOCAL_PORTS[0])?;
+        ensure(said.contains("successful hairpinning") == expected, || {
+            format!("{filtering}: coturn says\n{said}")
+        })?;
+        lab.finish()?;
+    }
+    Ok(())
+}
