@@ -139,7 +139,7 @@ impl State {
         if !(data.reply.is_last_hop() && tables.vlans.get(reply).is_some_and(wants)) {
             data.reply = Leg::new(reply, NextHop::Unresolved);
         }
-        *data = data.stamped(tables);
+        data.stamp_with(tables);
     }
 
     /// Follows the state of the flow, rewrites the packet and sends it on its way.
@@ -210,13 +210,13 @@ impl State {
             match direction {
                 Direction::Original => {
                     data.original = found;
-                    *data = data.stamped(tables);
+                    data.stamp_with(tables);
                     let member = data.member;
                     self.relearn(member, found);
                 }
                 Direction::Reply => {
                     data.reply = found;
-                    *data = data.stamped(tables);
+                    data.stamp_with(tables);
                 }
             }
         }

@@ -36,12 +36,17 @@ impl FlowData {
         self.stamp & !HAIRPIN == tables.stamp()
     }
 
-    /// With a stamp of these tables. What was a hairpin stays one.
-    #[must_use]
-    pub const fn stamped(mut self, tables: &Tables) -> Self {
-        let is_hairpin = self.is_hairpin() || self.original.is_round() || self.reply.is_round();
-        self.stamp = tables.stamp() | if is_hairpin { HAIRPIN } else { 0 };
-        self
+    /// The stamp of a flow that leaves by these legs.
+    #[inline]
+    pub const fn stamp_of(tables: &Tables, original: Leg, reply: Leg) -> u32 {
+        let is_hairpin = original.is_round() || reply.is_round();
+        tables.stamp() | if is_hairpin { HAIRPIN } else { 0 }
+    }
+
+    /// Stamps it. What was a hairpin stays one.
+    #[inline]
+    pub const fn stamp_with(&mut self, tables: &Tables) {
+        self.stamp = Self::stamp_of(tables, self.original, self.reply) | self.stamp & HAIRPIN;
     }
 
     /// Whether an end of the flow is reached by hairpin: its packets come and go by way of ourselves.

@@ -191,12 +191,11 @@ impl State {
         let data = FlowData {
             virtual_server: virtual_server.id,
             member: MemberId::ADMITTED,
-            stamp: 0,
+            stamp: FlowData::stamp_of(tables, mapping.data.leg, leg),
             original: mapping.data.leg,
             reply: leg,
             deltas: Deltas::between(&key, &reply.inverted()),
-        }
-        .stamped(tables);
+        };
         let hashed = self.flows.hashed(Tuple::from(&key));
         let lasts = self.lasting.of(&tables.timeouts, virtual_server.id);
         let entered = self

@@ -236,12 +236,11 @@ impl State {
         let data = FlowData {
             virtual_server: virtual_server.id,
             member: member_id,
-            stamp: 0,
+            stamp: FlowData::stamp_of(tables, towards, reply_leg),
             original: towards,
             reply: reply_leg,
             deltas: Deltas::between(&original, &reply.inverted()),
-        }
-        .stamped(tables);
+        };
         let lasts = self.lasting.of(&tables.timeouts, virtual_server.id);
         let now = arrival.now;
         let entered = if let Some(beside) = beside {

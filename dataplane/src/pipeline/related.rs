@@ -78,7 +78,7 @@ impl State {
                 Direction::Original => data.original = found,
                 Direction::Reply => data.reply = found,
             }
-            *data = data.stamped(tables);
+            data.stamp_with(tables);
         }
         verdict
     }
