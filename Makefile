@@ -94,10 +94,10 @@ bless-manifests: bless-crds ## Render what is under deploy/ anew, from the chart
 	@scripts/setup.sh test
 	UPDATE_GOLDEN=1 cargo test --locked --quiet -p tests --test manifests -- the_plain the_chart_has
 
-nat-comparison: ## The same packets through nftables NAT and through tmm: docs/comparison.md (root; a minute)
+nat-comparison: ## The same packets through nftables NAT and through tmm: docs/comparison.md (root; a minute; CHECK=1)
 	@scripts/setup.sh test
 	cargo build --locked --quiet -p dataplane -p cli --bins
-	@timeout --foreground -k 10 600 tests/nat-comparison/compare.py --bin $${CARGO_TARGET_DIR:-target}/debug
+	@timeout --foreground -k 10 600 tests/nat-comparison/compare.py --bin $${CARGO_TARGET_DIR:-target}/debug $(if $(CHECK),--check)
 
 fuzz: ## Fuzz every target for FUZZ_SECONDS each (60 if unset); stops at the first finding
 	@scripts/setup.sh build
