@@ -253,11 +253,11 @@ fn without_answers_of_neighbours_frames_wait_and_are_given_up() {
     };
     let outcome = replay(&scene.objects, &[(CLIENT_SIDE, &*client)], &config);
     assert_eq!(outcome.summary.synthetic_answers, 0);
-    // All that was forwarded waited, and all that waited was dropped in the end.
+    // All that was forwarded waited, and the senders of all that waited were told in the end.
     let held = outcome.summary.counters["held_packets"];
     assert!(held > 0);
     assert_eq!(
-        outcome.summary.counters["drop.neighbor_unreachable"], held,
+        outcome.summary.counters["answer.unreachable_host"], held,
         "{}",
         outcome.explained
     );
