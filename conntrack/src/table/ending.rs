@@ -2,7 +2,8 @@
 
 use net::Timestamp;
 
-use super::{RESERVE, Table, beside};
+use super::lookup::beside;
+use super::{RESERVE, Table};
 use crate::deadlines::{Class, Deadlines};
 use crate::event::EndReason;
 use crate::flow::{Direction, FlowRef};
