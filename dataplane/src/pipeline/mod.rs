@@ -7,6 +7,7 @@
 //!
 //! | file | decides |
 //! |---|---|
+//! | `decide` | which of the following a frame is for, unless it goes the straight way |
 //! | `plain` | packets that go the straight way: of an established flow, nothing special about them |
 //! | `local` | frames for ourselves: ARP, neighbour discovery, echo, self IPs |
 //! | `open` | packets without a flow: virtual server, member, translation, new flow |
@@ -21,8 +22,11 @@
 //! | `limits`, `syn_guard` | whether one more flow is one too many, and whether its client is who it says |
 //! | `options` | whether IPv4 options are fit to be passed on |
 //! | `related` | ICMP errors of others about packets of a flow |
+//! | `books` | nothing: what is counted, and how flows are forgotten |
 //! | `errors`, `given_up` | whether a sender is told by ICMP why its packet was not passed on, at once or after it waited |
 
+mod books;
+mod decide;
 mod errors;
 mod farewell;
 mod forward;
@@ -38,6 +42,7 @@ mod mss;
 mod open;
 mod options;
 mod plain;
+mod random;
 mod related;
 mod sctp;
 mod syn_guard;
@@ -45,25 +50,27 @@ mod syn_guard;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use conntrack::{Direction, EndReason, FlowId, TableConfig, TcpSegment};
+use conntrack::{Direction, EndReason, FlowId, TableConfig};
 use crossbeam::queue::ArrayQueue;
 use lb::snat::PortStripe;
-use net::header::{Tcp, tcp_flags, view};
-use net::{Fragment, IpProto, Layers, MacAddr, Network, Packet, PortId, Timestamp, VlanIndex};
+use net::{MacAddr, Packet, PortId, Timestamp, VlanIndex};
 use vlan::Event;
 use vlan::Vlan;
 use vlan::neighbor::Neighbors;
 
+use books::{account_end, count_in_both, count_service, service_counters};
+use decide::{goes, tcp_segment};
 use errors::ErrorLimit;
 use farewell::Farewells;
 use plain::Look;
+use random::Random;
 
 pub use farewell::Farewell;
 pub use leg::{FlowData, Leg, NextHop};
 pub(crate) use mapped::{has_ports as may_be_mapped, is_mapped};
 
 use crate::command::FlowFlush;
-use crate::counters::{ServiceCounters, WorkerCounters};
+use crate::counters::WorkerCounters;
 use crate::egress::Own;
 use crate::journal::{Kind, Scribe};
 use crate::lasting;
@@ -71,7 +78,7 @@ use crate::port::BURST;
 use crate::steer::{Asked, Steering};
 use crate::tables::Tables;
 use crate::trains::{self, Trains};
-use crate::verdict::{DropReason, Round, Verdict};
+use crate::verdict::{Round, Verdict};
 
 /// What a pipeline needs besides the tables.
 #[derive(Debug, Clone)]
@@ -384,111 +391,6 @@ impl State {
             .refresh(&tables.timeouts, |timeouts| flows.timeouts_id(timeouts));
     }
 
-    /// All that is not straightforward.
-    #[cold]
-    fn long_way(
-        &mut self,
-        tables: &Tables,
-        now: Timestamp,
-        port: PortId,
-        packet: &mut Packet<'_>,
-        look: Option<&Look>,
-    ) -> Verdict {
-        let layers = match look {
-            Some(look) => look.plain.layers(packet.data()),
-            None => Layers::parse(packet),
-        };
-        match layers {
-            Ok(layers) => {
-                let hash = match look {
-                    Some(look) => look.hash,
-                    None if layers.is_ip() => self.flows.hash(&layers.key),
-                    None => 0,
-                };
-                self.decide(tables, now, port, packet, &layers, hash)
-            }
-            Err(error) => Verdict::Drop(error.into()),
-        }
-    }
-
-    fn decide(
-        &mut self,
-        tables: &Tables,
-        now: Timestamp,
-        port: PortId,
-        packet: &mut Packet<'_>,
-        layers: &Layers,
-        hash: u64,
-    ) -> Verdict {
-        if let Some(round) = self.round {
-            return self.come_round(tables, (now, port), round, packet, layers, hash);
-        }
-        let Some(vlan) = tables.vlans.demux(port, layers.encap) else {
-            return Verdict::Drop(DropReason::UnknownVlan);
-        };
-        let (source_mac, destination_mac) = net::emit::macs(packet.data());
-        if !vlan.receives(destination_mac) {
-            return Verdict::Drop(DropReason::NotForUs);
-        }
-        if let Some(segments) = tables.segments(vlan.index) {
-            let other = vlan.port_of(destination_mac);
-            if other.is_some_and(|other| segments.doubles(port, other, &tables.links)) {
-                return Verdict::Drop(DropReason::NotForUs);
-            }
-            if !vlan.is_ours(source_mac) {
-                let place = segments.place(port);
-                tables.stations.heard(vlan.index, source_mac, place);
-            }
-        }
-        let arrival = Arrival {
-            now,
-            port,
-            vlan,
-            source_mac,
-            hash,
-            round: false,
-        };
-        match layers.network {
-            Network::Arp => return self.arp(tables, &arrival, packet, layers),
-            Network::Other(_) => return self.probe_of_ours(&arrival, packet, layers),
-            Network::Ipv4 | Network::Ipv6 => {}
-        }
-        if layers.key.proto == IpProto::ICMPV6 && matches!(layers.icmp_type, 130 | 133..=137) {
-            return self.neighbor_discovery(tables, &arrival, packet, layers);
-        }
-        if destination_mac.is_group() {
-            return Verdict::Drop(DropReason::Multicast);
-        }
-        if !options::sound(packet, layers) {
-            return Verdict::Drop(DropReason::BadIpHeader);
-        }
-        self.decide_ip(tables, &arrival, packet, layers, hash)
-    }
-
-    /// Decides about an IP packet for us, or for others by way of us.
-    #[inline]
-    fn decide_ip(
-        &mut self,
-        tables: &Tables,
-        arrival: &Arrival<'_>,
-        packet: &mut Packet<'_>,
-        layers: &Layers,
-        hash: u64,
-    ) -> Verdict {
-        if layers.fragment != Fragment::Whole {
-            return self.fragment(tables, arrival, packet, layers, hash);
-        }
-        if net::icmp::concerns_a_flow(layers) {
-            return self.related(tables, arrival, packet, layers);
-        }
-        if let Some((id, direction)) = self.flows.lookup_hashed(hash, &layers.key)
-            && goes(layers, direction)
-        {
-            return self.forward(tables, arrival, packet, layers, id, direction);
-        }
-        self.without_flow(tables, arrival, packet, layers)
-    }
-
     /// Sends an event to the control thread; a full ring loses it, and a later frame repeats it.
     fn tell(&self, event: Event) {
         // Each packet to an unknown neighbour asks for it; the answers share the ring and go first.
@@ -499,53 +401,6 @@ impl State {
         if self.events.push(event).is_err() {
             self.counters.events_lost_total.add(1);
         }
-    }
-
-    /// Writes down what happened to a flow, if somebody wants to know.
-    #[inline]
-    fn note(&self, id: FlowId, kind: Kind) {
-        if let Some(scribe) = &self.scribe {
-            self.write_down(scribe, id, kind);
-        }
-    }
-
-    #[cold]
-    fn write_down(&self, scribe: &Scribe, id: FlowId, kind: Kind) {
-        if let Some(flow) = self.flows.get(id) {
-            scribe.note(&flow, kind);
-        }
-    }
-
-    /// Forgets a flow before its time.
-    fn end_flow(&mut self, tables: &Tables, id: FlowId, reason: EndReason) {
-        self.note(id, Kind::Ended(reason));
-        if let Some(flow) = self.flows.get(id)
-            && mapped::has_mapping(flow.data().member)
-        {
-            let (original, reply) = (flow.original(), flow.reply());
-            mapped::release(&mut self.mappings, flow.data().member, &original, &reply);
-            self.counters.nat_mappings.set(self.mappings.len() as u64);
-        }
-        let flow = self.flows.get(id);
-        if let Some(client) = flow.and_then(|flow| self.counted.client_of(tables, &flow)) {
-            tables.defences.leave(client);
-        }
-        if let Some(data) = self.flows.remove(id, reason) {
-            account_end(
-                tables,
-                &mut self.selector,
-                &self.counters,
-                self.worker,
-                &data,
-                reason,
-            );
-        }
-    }
-
-    /// Counts a packet of `bytes` octets for its virtual server and member.
-    #[inline(always)]
-    fn count_service(&self, tables: &Tables, data: &FlowData, direction: Direction, bytes: usize) {
-        count_service(tables, self.worker, data, direction, bytes);
     }
 }
 
@@ -572,124 +427,4 @@ fn forget_legs(legs: &mut Vec<Leg>, tables: &Tables) {
     legs.clear();
     let unknown = Leg::new(VlanIndex(0), NextHop::Unresolved);
     legs.resize(tables.member_ways.len(), unknown);
-}
-
-/// Counts a packet of `bytes` octets for its virtual server and member.
-#[inline(always)]
-fn count_service(
-    tables: &Tables,
-    worker: usize,
-    data: &FlowData,
-    direction: Direction,
-    bytes: usize,
-) {
-    count_in_both(tables, worker, data, |cell| match direction {
-        Direction::Original => cell.original.count(bytes),
-        Direction::Reply => cell.reply.count(bytes),
-    });
-}
-
-/// A worker's counters of a virtual server and of a member.
-#[inline]
-fn service_counters<'t>(
-    tables: &'t Tables,
-    worker: usize,
-    data: &FlowData,
-) -> impl Iterator<Item = &'t ServiceCounters> + use<'t> {
-    let virtual_server = tables.virtual_server_stats.get(data.virtual_server.index());
-    let member = tables.member_stats.get(data.member.index());
-    [virtual_server, member]
-        .map(|stats| stats.and_then(|stats| stats.worker(worker)))
-        .into_iter()
-        .flatten()
-}
-
-/// Has `count` count something in each of these, where every packet does.
-#[inline(always)]
-fn count_in_both(
-    tables: &Tables,
-    worker: usize,
-    data: &FlowData,
-    count: impl Fn(&ServiceCounters),
-) {
-    let virtual_server = tables.virtual_server_stats.get(data.virtual_server.index());
-    if let Some(cell) = virtual_server.and_then(|stats| stats.worker(worker)) {
-        count(cell);
-    }
-    let member = tables.member_stats.get(data.member.index());
-    if let Some(cell) = member.and_then(|stats| stats.worker(worker)) {
-        count(cell);
-    }
-}
-
-/// Keeps the books when a flow ends.
-fn account_end(
-    tables: &Tables,
-    selector: &mut lb::Selector,
-    counters: &WorkerCounters,
-    worker: usize,
-    data: &FlowData,
-    reason: EndReason,
-) {
-    selector.closed(data.member);
-    count_in_both(tables, worker, data, |cell| {
-        cell.connections.sub(1);
-        cell.ended[reason as usize].add(1);
-    });
-    counters.flows_ended_total.add(1);
-    if reason == EndReason::Evicted {
-        counters.flows_evicted_total.add(1);
-    }
-}
-
-/// Whether a packet goes the way that its key says: an echo request and its reply have the same key but
-/// for their order, and other ICMP has none.
-#[inline]
-fn goes(layers: &Layers, direction: Direction) -> bool {
-    match layers.key.proto {
-        IpProto::ICMP | IpProto::ICMPV6 => {
-            layers.is_echo() && layers.is_echo_request() == (direction == Direction::Original)
-        }
-        _ => true,
-    }
-}
-
-/// What connection tracking wants to know of a TCP segment.
-fn tcp_segment(packet: &Packet<'_>, layers: &Layers) -> Option<TcpSegment> {
-    if layers.key.proto != IpProto::TCP {
-        return None;
-    }
-    let frame = packet.data();
-    let tcp: &Tcp = view(frame, layers.l4)?;
-    Some(TcpSegment {
-        flags: tcp.flags,
-        seq: tcp.seq.get(),
-        ack: tcp.ack.get(),
-        window: tcp.window.get(),
-        payload_len: u32::try_from(layers.payload_len()).unwrap_or(0),
-        cut: layers.fragment == Fragment::First,
-        scale: match tcp.flags & tcp_flags::SYN {
-            0 => None,
-            _ => frame
-                .get(layers.l4..layers.end)
-                .and_then(net::tcp_options::window_scale),
-        },
-    })
-}
-
-/// Numbers that no client should foresee but that need no secrecy: where a search for a free port
-/// starts. `xorshift64*` (Vigna, 2016).
-struct Random(u64);
-
-impl Random {
-    const fn new(seed: u64) -> Self {
-        Self(if seed == 0 { 1 } else { seed })
-    }
-
-    fn next(&mut self) -> u32 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        u32::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32).unwrap_or(0)
-    }
 }
