@@ -8,6 +8,10 @@
 //! [`PIECES`] fragments of each, [`PLACES`] fragments that wait. What is new displaces what is oldest, so
 //! whoever floods it shortens the time that others have, and can do no more.
 
+mod places;
+
+pub use places::Leaving;
+
 use std::time::Duration;
 
 use conntrack::{Direction, FlowId};
@@ -15,6 +19,7 @@ use net::fragment::Piece;
 use net::{Addr, Timestamp, VlanIndex};
 
 use crate::verdict::DropReason;
+use places::{EMPTY, List, Place};
 
 /// Datagrams under way at once.
 pub const CAPACITY: usize = 4096;
@@ -99,29 +104,6 @@ struct Entry {
     pieces: [(u16, u16); PIECES],
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct List {
-    first: u16,
-    last: u16,
-}
-
-const EMPTY: List = List {
-    first: NONE,
-    last: NONE,
-};
-
-/// A place where a frame waits.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    train: u16,
-    /// The next in its list: of its datagram, or of those that leave.
-    next: u16,
-    older: u16,
-    newer: u16,
-    /// Why it is dropped, if it is.
-    reason: DropReason,
-}
-
 /// The table.
 #[derive(Debug)]
 pub struct Trains {
@@ -145,15 +127,6 @@ pub struct Trains {
 struct Ages {
     oldest: u16,
     newest: u16,
-}
-
-/// A frame that waits no longer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leaving {
-    /// It goes through the pipeline again, which knows by now what to do.
-    Again(u16),
-    /// It is dropped.
-    Dropped(u16, DropReason),
 }
 
 impl Default for Trains {
@@ -335,125 +308,6 @@ impl Trains {
         self.let_go(train, course);
     }
 
-    /// Ends the wait of a datagram's fragments.
-    fn let_go(&mut self, train: Train, course: Course) {
-        let Some(entry) = self.entries.get_mut(at(train)) else {
-            return;
-        };
-        let waiting = std::mem::replace(&mut entry.waiting, EMPTY);
-        let mut index = waiting.first;
-        while let Some(place) = self.places.get(at(index)).copied() {
-            self.forget_age(index);
-            self.leave(index, train, course);
-            index = place.next;
-        }
-    }
-
-    /// Puts a place at the end of those that go on or are dropped.
-    fn leave(&mut self, index: u16, train: Train, course: Course) {
-        let list = if let Course::Lost(reason) = course {
-            if let Some(place) = self.places.get_mut(at(index)) {
-                place.reason = reason;
-            }
-            if let Some(entry) = self.entries.get_mut(at(train)) {
-                entry.pending = entry.pending.saturating_sub(1);
-            }
-            &mut self.doomed
-        } else {
-            if let Some(entry) = self.entries.get_mut(at(train)) {
-                entry.released += 1;
-            }
-            &mut self.released
-        };
-        append(&mut self.places, list, index);
-    }
-
-    /// A place for a fragment to wait in. If all are taken, the frame that has waited longest has to
-    /// give way: the worker finds it in the place.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub fn wait(&mut self, train: Train) -> Result<u16, DropReason> {
-        let index = self.place(train).ok_or(DropReason::FragmentsFull)?;
-        let Some(entry) = self.entries.get_mut(at(train)) else {
-            self.free_places.push(index);
-            return Err(DropReason::FragmentsFull);
-        };
-        let course = entry.course;
-        if course == Course::Unknown {
-            append(&mut self.places, &mut entry.waiting, index);
-            self.remember_age(index);
-        } else {
-            // Behind those of its datagram that are on their way out.
-            self.leave(index, train, course);
-        }
-        Ok(index)
-    }
-
-    fn place(&mut self, train: Train) -> Option<u16> {
-        let new = Place {
-            train,
-            next: NONE,
-            older: NONE,
-            newer: NONE,
-            reason: DropReason::FragmentsFull,
-        };
-        let index = if let Some(index) = self.free_places.pop() {
-            index
-        } else if self.places.len() < PLACES {
-            let index = u16::try_from(self.places.len()).ok()?;
-            self.places.push(new);
-            index
-        } else {
-            self.displace()?
-        };
-        *self.places.get_mut(at(index))? = new;
-        Some(index)
-    }
-
-    /// Takes the place of the frame that has waited longest, which is the first of its datagram.
-    fn displace(&mut self) -> Option<u16> {
-        let index = self.place_ages.oldest;
-        let place = *self.places.get(at(index))?;
-        self.forget_age(index);
-        let entry = self.entries.get_mut(at(place.train))?;
-        entry.waiting.first = place.next;
-        if place.next == NONE {
-            entry.waiting = EMPTY;
-        }
-        entry.pending = entry.pending.saturating_sub(1);
-        // It cannot be whole any more.
-        self.settle(place.train, Course::Lost(DropReason::FragmentsFull));
-        Some(index)
-    }
-
-    /// The next frame that waits no longer; its place is free then.
-    pub fn leaving(&mut self) -> Option<Leaving> {
-        let (list, dropped) = if self.doomed.first == NONE {
-            (&mut self.released, false)
-        } else {
-            (&mut self.doomed, true)
-        };
-        let index = list.first;
-        let place = *self.places.get(at(index))?;
-        list.first = place.next;
-        if place.next == NONE {
-            *list = EMPTY;
-        }
-        self.free_places.push(index);
-        Some(if dropped {
-            Leaving::Dropped(index, place.reason)
-        } else {
-            Leaving::Again(index)
-        })
-    }
-
-    /// Whether [`leaving`](Self::leaving) has something to say.
-    #[inline]
-    pub fn has_leaving(&self) -> bool {
-        self.released.first != NONE || self.doomed.first != NONE
-    }
-
     /// Gives up the datagrams whose time is over, at most `budget` of them; how many.
     pub fn expire(&mut self, now: Timestamp, budget: usize) -> usize {
         let mut ended = 0;
@@ -539,47 +393,6 @@ impl Trains {
         }
         self.free.push(train);
     }
-
-    fn remember_age(&mut self, index: u16) {
-        let newest = self.place_ages.newest;
-        if let Some(place) = self.places.get_mut(at(index)) {
-            place.older = newest;
-            place.newer = NONE;
-        }
-        match self.places.get_mut(at(newest)) {
-            Some(before) => before.newer = index,
-            None => self.place_ages.oldest = index,
-        }
-        self.place_ages.newest = index;
-    }
-
-    fn forget_age(&mut self, index: u16) {
-        let Some(place) = self.places.get(at(index)) else {
-            return;
-        };
-        let ages = (place.older, place.newer);
-        let places = &mut self.places;
-        unlink(&mut self.place_ages, ages, |index, newer, to| {
-            if let Some(place) = places.get_mut(at(index)) {
-                *(if newer {
-                    &mut place.newer
-                } else {
-                    &mut place.older
-                }) = to;
-            }
-        });
-    }
-}
-
-fn append(places: &mut [Place], list: &mut List, index: u16) {
-    if let Some(place) = places.get_mut(at(index)) {
-        place.next = NONE;
-    }
-    match places.get_mut(at(list.last)) {
-        Some(last) => last.next = index,
-        None => list.first = index,
-    }
-    list.last = index;
 }
 
 impl Entry {

@@ -11,37 +11,31 @@ use vlan::neighbor::Neighbors;
 
 mod fragments;
 mod hairpin;
+mod housekeeping;
+mod sending;
 
-use crate::command::{Command, DumpStep, FlowDump, FlowFlush};
+use crate::command::{Command, FlowDump, FlowFlush};
 use crate::counters::WorkerCounters;
 use crate::egress::Own;
 use crate::handoff::{Crew, Handed};
-use crate::hold::{HoldQueue, Released};
+use crate::hold::HoldQueue;
 use crate::journal::{Journal, Scribe};
 use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::port::{BURST, Burst, Frame, Port};
 use crate::steer::Asked;
 use crate::tables::{Publisher, Tables};
-use crate::verdict::{Answer, DropReason, Round, Verdict, Whose};
+use crate::verdict::{DropReason, Round, Verdict};
 use crate::worker::fragments::Waiting;
 use crate::worker::hairpin::Turned;
 
 /// Flows ended per turn at most: housekeeping must not hold up the next burst. Under load there are some
 /// hundred thousand turns a second.
 pub const EXPIRE_BUDGET: usize = 16;
-/// Resets sent per turn at most: to both ends of the flows that end in one.
-const FAREWELL_BUDGET: usize = 2 * EXPIRE_BUDGET;
-/// Commands taken per turn at most.
-const COMMAND_BUDGET: usize = 32;
-/// Flows told per turn and dump.
-const DUMP_BUDGET: usize = 256;
 /// Frames taken over from each other worker per turn at most: one who is flooded with them still gets
 /// to its own ports.
 const TAKE_BUDGET: usize = 2 * BURST;
 /// How long a worker may be left alone that waits for somebody: for a neighbour, or the reader of a dump.
 const SOON: Duration = Duration::from_millis(1);
-/// How often a full transmit queue is tried again before its frames are dropped.
-const TX_TRIES: usize = 3;
 /// How long a worker that ends waits for the reader of its journal at most.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -413,245 +407,6 @@ impl<P: Port> Worker<P> {
             Verdict::Consumed => counters.consumed_packets.add(1),
             Verdict::Drop(reason) => counters.count_drop(reason),
         }
-    }
-
-    /// Sends a frame by a port: itself, or through the worker that can.
-    fn push(&mut self, port: PortId, frame: P::Frame) {
-        if let Some(crew) = &self.crew {
-            let sender = crew.sender(port);
-            if sender != crew.me() {
-                // As a transmit queue, for that is what the ring is here.
-                self.hand_over(sender, Handed::Leaving { frame, port }, DropReason::TxFull);
-                return;
-            }
-        }
-        self.enqueue(port, frame);
-    }
-
-    fn hand_over(&self, to: u16, handed: Handed<P::Frame>, full: DropReason) {
-        let counters = &self.shared.counters;
-        let crew = self.crew.as_ref();
-        if crew.is_some_and(|crew| crew.hand_over(to, handed).is_ok()) {
-            counters.handoffs_out_packets.add(1);
-        } else {
-            counters.count_drop(full);
-        }
-    }
-
-    fn enqueue(&mut self, port: PortId, frame: P::Frame) {
-        let index = usize::from(port.0);
-        if self.tx.get(index).is_some_and(ArrayVec::is_full) {
-            self.flush(index);
-        }
-        match self.tx.get_mut(index) {
-            Some(tx) => {
-                if tx.try_push(frame).is_err() {
-                    self.shared.counters.count_drop(DropReason::TxFull);
-                }
-            }
-            None => self.shared.counters.count_drop(DropReason::PortDown),
-        }
-    }
-
-    /// Sends what is queued for a port; what the port does not take after some tries is dropped.
-    fn flush(&mut self, index: usize) {
-        let (Some(port), Some(tx)) = (self.ports.get_mut(index), self.tx.get_mut(index)) else {
-            return;
-        };
-        if tx.is_empty() {
-            return;
-        }
-        let bytes = |tx: &mut Burst<P::Frame>| -> usize {
-            tx.iter_mut().map(|frame| frame.packet().len()).sum()
-        };
-        let mut waiting = bytes(tx);
-        for _ in 0..TX_TRIES {
-            let before = tx.len();
-            port.tx_burst(tx);
-            let rest = if tx.is_empty() { 0 } else { bytes(tx) };
-            if let Some(counters) = self.shared.counters.ports.get(index) {
-                counters.tx.packets.add((before - tx.len()) as u64);
-                counters.tx.bytes.add((waiting - rest) as u64);
-            }
-            if tx.is_empty() {
-                return;
-            }
-            waiting = rest;
-        }
-        let reason = if port.is_parked() {
-            DropReason::PortDown
-        } else {
-            DropReason::TxFull
-        };
-        for _ in tx.drain(..) {
-            self.shared.counters.count_drop(reason);
-        }
-    }
-
-    fn keep_house(&mut self, now: Timestamp) -> usize {
-        // Whoever has more to end must not sleep over it.
-        let ended = self.pipeline.expire(now, EXPIRE_BUDGET);
-        let mut busy = if ended < EXPIRE_BUDGET { 0 } else { ended };
-        self.take_up(now);
-        if self.pipeline.has_farewells() {
-            busy += self.say_farewell(now);
-        }
-        if !self.shared.commands.is_empty() {
-            busy += self.obey();
-        }
-        if !self.dumps.is_empty() {
-            busy += self.dump(now);
-        }
-        if !self.flushes.is_empty() {
-            busy += self.pipeline.flush(&mut self.flushes);
-        }
-        busy
-    }
-
-    /// Sends resets for connections that were silent for too long.
-    fn say_farewell(&mut self, now: Timestamp) -> usize {
-        let counters = Arc::clone(&self.shared.counters);
-        let mut said = 0;
-        while said < FAREWELL_BUDGET
-            && let Some(farewell) = self.pipeline.next_farewell()
-        {
-            said += 1;
-            let port = self.ports.first_mut();
-            let Some(mut frame) = port.and_then(|port| port.frame(&farewell.octets())) else {
-                counters.count_drop(DropReason::NoBuffer);
-                continue;
-            };
-            let mut packet = frame.packet();
-            let verdict = self.pipeline.send_farewell(&farewell, &mut packet);
-            let shape = packet.shape();
-            frame.set_shape(shape);
-            match verdict {
-                Verdict::Transmit(port, _) => self.push(port, frame),
-                Verdict::Hairpin(vlan, _) => {
-                    self.send_round(Origin::OURSELVES, vlan, frame);
-                    self.turn_round(now, &mut |_, _, _| {});
-                }
-                Verdict::Hold(held, _) if self.waiting.push(frame, held, None, now) => {
-                    counters.held_packets.add(1);
-                }
-                Verdict::Drop(reason) => {
-                    counters.count_drop(reason);
-                    continue;
-                }
-                _ => {
-                    counters.count_drop(DropReason::HoldFull);
-                    continue;
-                }
-            }
-            counters.answers[Answer::ResetTimeout.index()].add(1);
-        }
-        said
-    }
-
-    fn obey(&mut self) -> usize {
-        let mut done = 0;
-        while done < COMMAND_BUDGET
-            && let Some(command) = self.shared.commands.pop()
-        {
-            done += 1;
-            match command {
-                Command::Send { port, frame } => {
-                    let made = self
-                        .ports
-                        .get_mut(usize::from(port.0))
-                        .and_then(|port| port.frame(&frame));
-                    match made {
-                        Some(frame) => {
-                            self.shared.counters.originated_packets.add(1);
-                            self.push(port, frame);
-                        }
-                        None => self.shared.counters.count_drop(DropReason::NoBuffer),
-                    }
-                }
-                Command::Dump(dump) => {
-                    if let Err(full) = self.dumps.try_push(dump) {
-                        full.element().refuse();
-                    }
-                }
-                // One that there is no room for is dropped, and with it its asker's channel.
-                Command::Flush(flush) => drop(self.flushes.try_push(flush)),
-                Command::CountOpen(asker) => {
-                    // One answer for each worker fits; nobody may be listening any more.
-                    let _ = asker.try_send(self.pipeline.flows().open());
-                }
-                Command::Park(port) => {
-                    if let Some(port) = self.ports.get_mut(usize::from(port.0)) {
-                        port.park();
-                    }
-                }
-                Command::Resume(port) => {
-                    if let Some(port) = self.ports.get_mut(usize::from(port.0)) {
-                        port.resume();
-                    }
-                }
-            }
-        }
-        done
-    }
-
-    /// Sends frames whose neighbour is known by now, and drops those that waited in vain.
-    fn release(&mut self, now: Timestamp) -> usize {
-        let (mut moved, mut at) = (0, 0);
-        loop {
-            let ways = (&**self.pipeline.tables(), self.pipeline.own());
-            let neighbors = &self.shared.neighbors;
-            let Some(released) = self.waiting.release(&mut at, now, neighbors, ways) else {
-                return moved;
-            };
-            moved += 1;
-            match released {
-                Released::Send(frame, port, step, Some(cut)) => {
-                    self.push_cut(port, frame, cut, step);
-                }
-                Released::Send(frame, port, step, None) => {
-                    if let Some(step) = step {
-                        self.shared.counters.forwarded[step.index()].add(1);
-                    }
-                    self.push(port, frame);
-                }
-                Released::Drop(frame, whose, reason) => self.give_up(now, frame, whose, reason),
-            }
-        }
-    }
-
-    /// A frame waited in vain: it is dropped, or becomes the error that says so.
-    #[cold]
-    fn give_up(
-        &mut self,
-        now: Timestamp,
-        mut frame: P::Frame,
-        whose: Option<Whose>,
-        reason: DropReason,
-    ) {
-        let mut packet = frame.packet();
-        let verdict = self.pipeline.give_up(now, &mut packet, whose, reason);
-        let shape = packet.shape();
-        match verdict {
-            Verdict::Reply(port, answer) => {
-                frame.set_shape(shape);
-                self.shared.counters.answers[answer.index()].add(1);
-                self.push(port, frame);
-            }
-            _ => self.shared.counters.count_drop(reason),
-        }
-    }
-
-    /// Tells a piece of the flow table to each who asked for it; never waits for them. Returns how
-    /// many got on: a worker is not busy for those who do not take what they asked for.
-    fn dump(&mut self, now: Timestamp) -> usize {
-        let flows = self.pipeline.flows();
-        let mut moved = 0;
-        self.dumps.retain(|dump| {
-            let step = dump.tell(flows, self.pipeline.tables(), DUMP_BUDGET, now);
-            moved += usize::from(step == DumpStep::Moved);
-            step != DumpStep::Over
-        });
-        moved
     }
 
     /// The tables this worker uses.
