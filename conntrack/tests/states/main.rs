@@ -2,14 +2,17 @@
 //! acknowledgement, payload, and what must come of it.
 #![allow(clippy::unwrap_used)]
 
+mod anew;
+#[path = "../common/mod.rs"]
 mod common;
+mod strangers;
 
-use common::{expire, new_flow, secs, segment, table};
+use common::{new_flow, secs, segment, table};
 use conntrack::Direction::{Original, Reply};
 use conntrack::State::{
     CloseWait, Closed, Established, FinWait, LastAck, SynReceived, SynSent, TimeWait,
 };
-use conntrack::{Direction, EndReason, Invalid, Observed, Segment, State, TcpSegment};
+use conntrack::{Direction, Invalid, Observed, Segment, State, TcpSegment};
 use net::{IpProto, Timestamp};
 
 /// What must come of a segment.
@@ -198,31 +201,6 @@ fn an_acknowledgement_overtaken_by_data_does_not_close() {
 }
 
 #[test]
-fn a_fin_from_the_past_does_not_close() {
-    run_after(
-        &[&HANDSHAKE],
-        &[
-            (Original, "PA", 1001, 9001, 100, Go(Established)),
-            (Original, "FA", 1050, 9001, 0, Go(Established)),
-            (Original, "FA", 900, 9001, 100, Go(Established)),
-            (Original, "FA", 1001, 9001, 100, Go(FinWait)),
-        ],
-    );
-}
-
-#[test]
-fn nothing_comes_behind_a_fin() {
-    run_after(
-        &[&HANDSHAKE],
-        &[
-            (Original, "FA", 1001, 9001, 0, Go(FinWait)),
-            (Original, "PA", 1002, 9001, 50, Go(FinWait)),
-            (Reply, "A", 9001, 1002, 0, Go(CloseWait)),
-        ],
-    );
-}
-
-#[test]
 fn data_in_the_syn_may_be_acknowledged_or_not() {
     for ack in [1001, 1101] {
         run(&[
@@ -246,24 +224,6 @@ fn the_first_segment_must_be_a_syn() {
         (Reply, "RA", 0, 1001, 0, Bad(Invalid::BadReset)),
         (Original, "S", 1000, 0, 0, Go(SynSent)),
     ]);
-}
-
-#[test]
-fn flags_that_no_state_calls_for_are_refused_in_every_state() {
-    let junk = |steps: &[&[Step]]| {
-        let junk: Vec<Step> = ["-", "F", "SF", "SFA", "SR", "FR", "FRA", "SFRA", "P"]
-            .into_iter()
-            .flat_map(|flags| {
-                [Original, Reply].map(|d| (d, flags, 1001, 1001, 0, Bad(Invalid::Flags)))
-            })
-            .collect();
-        run_after(steps, &junk);
-    };
-    junk(&[]);
-    let life = [&HANDSHAKE[..], &CLOSE].concat();
-    for n in 1..=life.len() {
-        junk(&[&life[..n]]);
-    }
 }
 
 #[test]
@@ -307,109 +267,6 @@ fn a_client_may_abort_while_opening() {
         (Reply, "SA", 9000, 1001, 0, Go(SynReceived)),
         (Original, "R", 1001, 0, 0, Go(Closed)),
     ]);
-}
-
-#[test]
-fn a_blind_reset_does_not_close() {
-    run_after(
-        &[&HANDSHAKE],
-        &[
-            (Original, "PA", 1001, 9001, 100, Go(Established)),
-            (Reply, "A", 9001, 1101, 0, Go(Established)),
-            (Original, "R", 1100, 0, 0, Bad(Invalid::OutOfWindow)), // acknowledged long ago
-            (Original, "R", 1101 + 65536, 0, 0, Bad(Invalid::OutOfWindow)),
-            (
-                Original,
-                "R",
-                1101 + (1 << 31),
-                0,
-                0,
-                Bad(Invalid::OutOfWindow),
-            ),
-            (Reply, "R", 9000, 0, 0, Bad(Invalid::OutOfWindow)),
-            // within the window, but not what is expected: its receiver asks back
-            (Original, "R", 1102, 0, 0, Go(Established)),
-            (Original, "R", 1101, 0, 0, Go(Closed)),
-        ],
-    );
-}
-
-#[test]
-fn blind_segments_shift_nothing() {
-    run_after(
-        &[&HANDSHAKE],
-        &[
-            // neither number right, or only one of them
-            (
-                Original,
-                "PA",
-                1001 + (1 << 30),
-                5,
-                10,
-                Bad(Invalid::OutOfWindow),
-            ),
-            (
-                Original,
-                "PA",
-                1001 + (1 << 30),
-                9001,
-                10,
-                Bad(Invalid::OutOfWindow),
-            ),
-            (Original, "FA", 1001, 9002, 0, Bad(Invalid::OutOfWindow)),
-            (
-                Original,
-                "FA",
-                1001,
-                9001_u32.wrapping_sub(1 << 27),
-                0,
-                Bad(Invalid::OutOfWindow),
-            ),
-            (
-                Original,
-                "R",
-                1001 + (1 << 29),
-                0,
-                0,
-                Bad(Invalid::OutOfWindow),
-            ),
-            // as if nothing had been
-            (Original, "PA", 1001, 9001, 10, Go(Established)),
-            (Reply, "A", 9001, 1011, 0, Go(Established)),
-            (Original, "FA", 1011, 9001, 0, Go(FinWait)),
-            (Reply, "A", 9001, 1012, 0, Go(CloseWait)),
-        ],
-    );
-}
-
-#[test]
-fn blind_segments_do_not_keep_a_flow() {
-    let mut table = table(4);
-    let id = table.insert(new_flow(IpProto::TCP, 1), secs(0)).unwrap();
-    common::establish(&mut table, id, secs(1));
-    for packet in [
-        segment("A", 1001 + (1 << 30), 9001, 0),
-        segment("A", 1001, 9001 + (1 << 30), 0),
-    ] {
-        let seen = table.observe(id, Original, &packet, secs(9));
-        assert_eq!(seen, Observed::Invalid(Invalid::OutOfWindow), "{packet:?}");
-        assert_eq!(table.get(id).unwrap().last_seen(), secs(1), "{packet:?}");
-    }
-    for (packet, seen_at) in [
-        // acknowledged long ago: the acknowledgement is sent again
-        (segment("A", 1001_u32.wrapping_sub(1 << 30), 9001, 10), 1),
-        (segment("S", 77, 0, 0), 1),
-        (segment("R", 1002, 0, 0), 1),
-        (segment("A", 1000, 9001, 0), 9), // a keep-alive probe (RFC 9293 section 3.8.4)
-    ] {
-        let seen = table.observe(id, Original, &packet, secs(9));
-        assert_eq!(seen, Observed::Accept { new_state: None }, "{packet:?}");
-        assert_eq!(
-            table.get(id).unwrap().last_seen(),
-            secs(seen_at),
-            "{packet:?}"
-        );
-    }
 }
 
 #[test]
@@ -457,168 +314,6 @@ fn a_segment_overtaken_by_others_moves_nothing_back() {
 }
 
 #[test]
-fn a_reset_may_come_from_either_side_in_every_state() {
-    let life = [&HANDSHAKE[..], &CLOSE[..3]].concat();
-    for n in 2..=life.len() {
-        let so_far = &life[..n];
-        let next = |who: Direction| {
-            let sent = so_far.iter().filter(|s| s.0 == who);
-            sent.map(|s| s.2 + u32::from(s.1.contains(['S', 'F'])))
-                .max()
-                .unwrap()
-        };
-        for who in [Original, Reply] {
-            run_after(&[so_far], &[(who, "R", next(who), 0, 0, Go(Closed))]);
-        }
-    }
-}
-
-#[test]
-fn after_time_wait_only_a_newer_syn_reopens() {
-    run_after(
-        &[&HANDSHAKE, &CLOSE],
-        &[
-            (Original, "S", 1000, 0, 0, Go(TimeWait)),
-            (Original, "S", 1001, 0, 0, Go(TimeWait)),
-            (Reply, "S", 9001, 0, 0, Go(TimeWait)),
-            (Reply, "S", 9002, 0, 0, Reopen),
-            (Reply, "SA", 9000, 1001, 0, Go(TimeWait)),
-            (Reply, "SA", 9000, 1003, 0, Go(TimeWait)),
-            (Reply, "R", 9002, 0, 0, Go(TimeWait)), // RFC 1337: no assassination
-            (Original, "S", 1002, 0, 0, Reopen),
-            (Original, "S", 70_000, 0, 0, Reopen),
-        ],
-    );
-}
-
-#[test]
-fn a_client_that_meets_an_older_connection_of_the_server_gets_through() {
-    // RFC 9293 section 3.5.1, figure 9: the server acknowledges what it remembers, the client
-    // resets that, and its next SYN is taken.
-    run(&[
-        (Original, "S", 1000, 0, 0, Go(SynSent)),
-        (Reply, "A", 5000, 777, 0, Go(SynSent)),
-        (Original, "R", 778, 0, 0, Bad(Invalid::BadReset)),
-        (Original, "R", 777, 0, 0, Go(SynSent)),
-        (Original, "S", 1000, 0, 0, Go(SynSent)),
-        (Reply, "SA", 9000, 1001, 0, Go(SynReceived)),
-        (Original, "A", 1001, 9001, 0, Go(Established)),
-    ]);
-}
-
-#[test]
-fn a_client_that_crashed_may_connect_again_from_the_same_port() {
-    run_after(
-        &[&HANDSHAKE],
-        &[
-            (Original, "S", 40_000, 0, 0, Go(Established)),
-            (Reply, "A", 9001, 1001, 0, Go(Established)), // "I know you as 1001"
-            (Original, "R", 1001, 0, 0, Go(Closed)),
-            (Original, "S", 40_000, 0, 0, Reopen),
-        ],
-    );
-}
-
-#[test]
-fn a_server_that_crashed_may_take_a_new_connection_of_the_same_client() {
-    run_after(
-        &[&HANDSHAKE],
-        &[
-            (Original, "S", 400, 0, 0, Go(Established)),
-            (Reply, "SA", 600, 402, 0, Go(Established)), // not its answer
-            (Reply, "SA", 600, 401, 0, Go(SynReceived)),
-            (Original, "A", 401, 601, 0, Go(Established)),
-            (Original, "FA", 401, 601, 0, Go(FinWait)),
-            (Reply, "FA", 601, 402, 0, Go(LastAck)),
-            (Original, "A", 402, 602, 0, Go(TimeWait)),
-        ],
-    );
-}
-
-#[test]
-fn a_handshake_that_comes_late_once_more_begins_nothing_anew() {
-    // The numbers have gone on by more than a window since.
-    let moved: Vec<Step> = (0..10)
-        .flat_map(|n| {
-            let (seq, next) = (1001 + n * 30_000, 1001 + (n + 1) * 30_000);
-            [
-                (Original, "PA", seq, 9001, 30_000, Go(Established)),
-                (Reply, "A", 9001, next, 0, Go(Established)),
-            ]
-        })
-        .collect();
-    let late = [
-        (Original, "S", 1000, 0, 0, Go(Established)),
-        (Reply, "SA", 9000, 1001, 0, Go(Established)),
-        (Original, "PA", 301_001, 9001, 30_000, Go(Established)),
-        (Reply, "A", 9001, 331_001, 0, Go(Established)),
-        // Another number is another matter.
-        (Original, "S", 77, 0, 0, Go(Established)),
-        (Reply, "SA", 500, 78, 0, Go(SynReceived)),
-        (Original, "A", 78, 501, 0, Go(Established)),
-        (Original, "S", 77, 0, 0, Go(Established)),
-        (Reply, "SA", 500, 78, 0, Go(Established)),
-    ];
-    run_after(&[&HANDSHAKE, &moved], &late);
-}
-
-// case LNX-006: the server answers an earlier call, or refuses all
-#[test]
-fn whoever_calls_anew_may_reset_an_earlier_call_and_be_refused() {
-    run_after(
-        &[&HANDSHAKE],
-        &[
-            (Original, "R", 500_001, 0, 0, Bad(Invalid::OutOfWindow)),
-            (Reply, "RA", 800_000, 500_001, 0, Bad(Invalid::OutOfWindow)),
-            (Original, "S", 500_000, 0, 0, Go(Established)),
-            (Original, "S", 600_000, 0, 0, Go(Established)),
-            (Reply, "SA", 400, 500_001, 0, Go(Established)),
-            (Original, "R", 500_001, 0, 0, Go(Established)),
-            (Reply, "RA", 800_000, 500_001, 0, Bad(Invalid::OutOfWindow)),
-            (Reply, "RA", 800_000, 600_001, 0, Go(Established)),
-            (Reply, "R", 800_000, 0, 0, Bad(Invalid::OutOfWindow)),
-            // It was all made up: the connection lives.
-            (Original, "PA", 1001, 9001, 10, Go(Established)),
-            (Reply, "PA", 9001, 1011, 10, Go(Established)),
-        ],
-    );
-}
-
-#[test]
-fn a_client_may_begin_anew_while_opening() {
-    run(&[
-        (Original, "S", 1000, 0, 0, Go(SynSent)),
-        (Original, "S", 2000, 0, 0, Go(SynSent)),
-        (Reply, "SA", 9000, 1001, 0, Go(SynSent)),
-        (Reply, "SA", 9000, 2001, 0, Go(SynReceived)),
-    ]);
-}
-
-#[test]
-fn a_tcp_flow_takes_no_packet_without_a_tcp_header() {
-    let mut table = table(4);
-    let id = table.insert(new_flow(IpProto::TCP, 1), secs(0)).unwrap();
-    let seen = table.observe(id, Original, &Segment::datagram(100), secs(1));
-    assert_eq!(seen, Observed::Invalid(Invalid::Flags));
-    assert_eq!(table.stats().invalid, 1);
-}
-
-#[test]
-fn strays_do_not_keep_a_closed_connection() {
-    let mut table = table(4);
-    let id = table.insert(new_flow(IpProto::TCP, 1), secs(0)).unwrap();
-    common::establish(&mut table, id, secs(1));
-    let _ = table.observe(id, Reply, &segment("R", 9001, 0, 0), secs(2));
-    for n in 0..40 {
-        let now = Timestamp::from_millis(2000 + n * 100);
-        let seen = table.observe(id, Original, &segment("PA", 1001, 9001, 10), now);
-        assert_eq!(seen, Observed::Accept { new_state: None });
-        assert_eq!(expire(&mut table, now), []);
-    }
-    assert_eq!(expire(&mut table, secs(8)), [(1, EndReason::Reset)]);
-}
-
-#[test]
 fn a_segment_in_fragments_may_be_acknowledged_as_far_as_it_goes() {
     let mut table = table(4);
     let id = table.insert(new_flow(IpProto::TCP, 1), secs(0)).unwrap();
@@ -640,17 +335,4 @@ fn a_segment_in_fragments_may_be_acknowledged_as_far_as_it_goes() {
         assert!(matches!(seen, Observed::Accept { .. }), "{packet:?}");
     }
     assert_eq!(table.get(id).unwrap().state(), TimeWait);
-}
-
-#[test]
-fn a_late_reset_of_a_socket_that_is_gone_passes_and_closes_nothing() {
-    run_after(
-        &[&HANDSHAKE],
-        &[
-            (Original, "FA", 1001, 9001, 0, Go(FinWait)),
-            (Reply, "FA", 9001, 1002, 0, Go(LastAck)),
-            (Original, "R", 1001, 0, 0, Go(LastAck)),
-            (Original, "R", 1002, 0, 0, Go(Closed)),
-        ],
-    );
 }
