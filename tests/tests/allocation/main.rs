@@ -4,6 +4,7 @@
 
 mod bench;
 mod guarded;
+mod hairpin;
 mod ordinary;
 
 use std::alloc::{GlobalAlloc, Layout, System};
