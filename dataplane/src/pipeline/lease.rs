@@ -163,15 +163,20 @@ impl State {
     /// Whether a port is nobody's towards everybody. Only the worker that deals such a port out knows.
     #[inline]
     fn unmapped(&self, tables: &Tables, reply: &FlowKey) -> impl Fn(L4Port) -> bool + '_ {
-        let (mapped, addr, proto) = (tables.spread.mapped, reply.dst, reply.proto);
+        let (addr, proto) = (reply.dst, reply.proto);
+        let mapped = tables.spread.mapped && mapped::has_ports(proto);
         let shared = mapped && tables.snat.shared.contains(&addr);
         move |port| {
-            if shared {
-                return mapped::is_for_flows(port);
+            if !mapped {
+                return true;
             }
-            !mapped
-                || usize::from(self.steering.of_port(port)) == self.worker
-                    && self.mappings.is_free(&Endpoint { addr, port, proto })
+            let deals_out = usize::from(self.steering.of_port(port)) == self.worker;
+            let is_free = || self.mappings.is_free(&Endpoint { addr, port, proto });
+            if shared {
+                // A mapping may be older than the sharing.
+                return mapped::is_for_flows(port) && (!deals_out || is_free());
+            }
+            deals_out && is_free()
         }
     }
 
