@@ -252,9 +252,13 @@ impl State {
         }
         let (verdict, found) = self.send(tables, packet, layers, leg, &to.into(), step);
         if let Some(flow) = self.flows.get_mut(id) {
-            match direction {
-                Direction::Original => flow.data_mut().original = found,
-                Direction::Reply => flow.data_mut().reply = found,
+            if found != leg {
+                let data = flow.data_mut();
+                match direction {
+                    Direction::Original => data.original = found,
+                    Direction::Reply => data.reply = found,
+                }
+                data.stamp_with(tables);
             }
             if !matches!(verdict, Verdict::Drop(_)) {
                 flow.carried(direction, end, u32::try_from(len).unwrap_or(u32::MAX));

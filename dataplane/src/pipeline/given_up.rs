@@ -55,9 +55,9 @@ impl State {
             ttl: sent.ttl.saturating_add(1),
             ..sent
         };
-        let deltas = match direction {
-            Direction::Original => data.deltas,
-            Direction::Reply => data.deltas.inverted(),
+        let (deltas, back) = match direction {
+            Direction::Original => (data.deltas, data.reply),
+            Direction::Reply => (data.deltas.inverted(), data.original),
         };
         Rewrite::with_deltas(to, deltas)
             .undo(packet, &layers)
@@ -68,7 +68,8 @@ impl State {
             vlan: tables.vlans.get(whose.came.0)?,
             source_mac: whose.from,
             hash: 0,
-            round: false,
+            // Its sender is told by the way that it came.
+            round: back.is_round(),
         };
         let reason = DropReason::NeighborUnreachable;
         let error = Error::HostUnreachable;

@@ -44,6 +44,13 @@ impl<P: Port> Worker<P> {
         }
     }
 
+    /// Has a frame of our own taken as if it had come in by `vlan`.
+    #[cold]
+    pub(super) fn send_ours_round(&mut self, now: Timestamp, vlan: VlanIndex, frame: P::Frame) {
+        self.send_round(Origin::OURSELVES, vlan, frame);
+        self.turn_round(now, &mut |_, _, _| {});
+    }
+
     /// Takes them, in order, in bursts of one origin.
     #[cold]
     pub(super) fn turn_round(

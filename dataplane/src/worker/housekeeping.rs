@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use net::Timestamp;
 
-use super::{EXPIRE_BUDGET, Origin, Worker};
+use super::{EXPIRE_BUDGET, Worker};
 use crate::command::{Command, DumpStep};
 use crate::hold::Released;
 use crate::port::{Frame, Port};
@@ -57,10 +57,7 @@ impl<P: Port> Worker<P> {
             frame.set_shape(shape);
             match verdict {
                 Verdict::Transmit(port, _) => self.push(port, frame),
-                Verdict::Hairpin(vlan, _) => {
-                    self.send_round(Origin::OURSELVES, vlan, frame);
-                    self.turn_round(now, &mut |_, _, _| {});
-                }
+                Verdict::Hairpin(vlan, _) => self.send_ours_round(now, vlan, frame),
                 Verdict::Hold(held, _) if self.waiting.push(frame, held, None, now) => {
                     counters.held_packets.add(1);
                 }
@@ -166,6 +163,10 @@ impl<P: Port> Worker<P> {
                 frame.set_shape(shape);
                 self.shared.counters.answers[answer.index()].add(1);
                 self.push(port, frame);
+            }
+            Verdict::Hairpin(vlan, _) => {
+                frame.set_shape(shape);
+                self.send_ours_round(now, vlan, frame);
             }
             _ => self.shared.counters.count_drop(reason),
         }
