@@ -129,7 +129,8 @@ pub fn with_options(input: &mut Input<'_>) -> Vec<u8> {
     emit::ip(&key, emit::DEFAULT_TTL, &segment)
 }
 
-/// A packet of a member's to somebody outside, of any protocol.
+/// A packet of a member's to somebody outside, of any protocol; or, over TCP and UDP, to an address that members are
+/// translated to.
 pub fn outward(input: &mut Input<'_>) -> Vec<u8> {
     let (shape, ends, flags) = (input.octet(), input.octet(), input.octet());
     let (src, dst) = if shape & 1 == 0 {
@@ -149,7 +150,25 @@ pub fn outward(input: &mut Input<'_>) -> Vec<u8> {
     let port = L4Port(40_000 + u16::from(ends >> 3 & 7));
     let payload = [0x5a; 24];
     let payload = &payload[..usize::from(shape >> 4)];
-    let key = |proto, dport| FlowKey::new(src, dst, port, L4Port(dport), proto);
+    let round = flags >> 6 == 3 && shape >> 1 & 7 < 4;
+    let dst = match (round, src.is_v4()) {
+        (false, _) => dst,
+        (true, true) => Addr::from_v4([192, 0, 2, if ends & 2 == 0 { 50 } else { 1 }]),
+        (true, false) => {
+            let mut pool = [0; 16];
+            pool[..6].copy_from_slice(&[0x20, 1, 0x0d, 0xb8, 0, 1]);
+            pool[15] = 0x50;
+            Addr::from_v6(pool)
+        }
+    };
+    let key = |proto, dport| {
+        let dport = if round {
+            40_000 + u16::from(flags & 7)
+        } else {
+            dport
+        };
+        FlowKey::new(src, dst, port, L4Port(dport), proto)
+    };
     match shape >> 1 & 7 {
         0 | 1 => {
             let fields = TcpFields {

@@ -56,4 +56,6 @@ fn histories_written_by_hand_get_as_far_as_they_are_meant_to() {
     assert_eq!(play("connection-from-syn-to-fin"), 1);
     assert!(play("flood-over-a-full-table") > 64);
     assert!(play("configuration-comes-and-goes-under-flows") > 0);
+    // Of whoever is sent to, of the sender, and of the sender towards it.
+    assert_eq!(play("hairpin-between-two-mappings"), 3);
 }
