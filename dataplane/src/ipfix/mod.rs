@@ -238,7 +238,7 @@ struct Mouth {
     complained: Option<Instant>,
     /// Whether the collector was away, and so has no templates.
     refused: bool,
-    /// Octets of the message before, should that turn out to be lost.
+    /// Octets of the message that was sent last, should it turn out to be lost; 0 when that was counted.
     before: u64,
 }
 
@@ -265,7 +265,7 @@ impl Mouth {
             self.refused = true;
             self.stats.unsent.add(1);
             self.stats.messages.sub(1);
-            self.stats.octets.sub(self.before);
+            self.stats.octets.sub(std::mem::take(&mut self.before));
             result = self.socket.send(message);
         }
         match result {

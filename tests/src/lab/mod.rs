@@ -94,7 +94,7 @@ pub fn eventually<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T>) ->
 /// Where a program of this workspace is: `TMM_BIN` or `TMMCTL_BIN` for these two if set, else the
 /// directory the running test was built into.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let variable = format!("{}_BIN", name.to_ascii_uppercase());
+    let variable = format!("{}_BIN", name.to_ascii_uppercase().replace('-', "_"));
     if let Some(path) = std::env::var_os(&variable) {
         return Ok(path.into());
     }
