@@ -35,7 +35,7 @@ pub const OUTSIDE: Side = Side {
     ..CLIENTS
 };
 
-const MEMBERS: Side = Side {
+pub const MEMBERS: Side = Side {
     vlan: "F5SPKVlan internal",
     port: "1.2",
     second: "1.2",

@@ -23,6 +23,8 @@ pub enum Step {
     Close(usize),
     /// Somebody who was never sent to sends to the port of a client that is mapped: which.
     Stranger(usize),
+    /// A client sends to the port that another, or it itself, is mapped to: which.
+    Hairpin(usize),
     /// Seconds pass.
     Wait(u8),
     /// Objects become another way each, or go (where there is no such way), all at once and in this order.
@@ -40,6 +42,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Talk),
         1 => (0..100usize).prop_map(Step::Close),
         1 => (0..100usize).prop_map(Step::Stranger),
+        2 => (0..100usize).prop_map(Step::Hairpin),
         1 => (1..20u8).prop_map(Step::Wait),
         4 => change().prop_map(|one| Step::Configure(vec![one])),
         2 => prop::collection::vec(change(), 2..6).prop_map(Step::Configure),
@@ -52,11 +55,11 @@ pub fn step() -> impl Strategy<Value = Step> {
 type Sent = (String, String);
 
 pub struct History {
-    stage: Stage<'static>,
+    pub stage: Stage<'static>,
     pub world: World,
     pub flows: BTreeMap<(usize, u16), Flow>,
     /// Whose flow was touched: what is left of it, on whichever side, is not the next one's.
-    over: BTreeSet<(usize, u16)>,
+    pub over: BTreeSet<(usize, u16)>,
     uid: u64,
     frames: u16,
     pub story: Vec<String>,
@@ -166,6 +169,7 @@ impl History {
             Step::Talk => self.talk(),
             Step::Close(which) => self.close(*which),
             Step::Stranger(which) => self.stranger(*which),
+            Step::Hairpin(which) => drop(self.hairpin(*which)),
             Step::Wait(seconds) => {
                 self.run(&format!("wait {seconds}s"));
             }
@@ -200,7 +204,7 @@ impl History {
     }
 
     /// The packets of flows that leave because of `line`.
-    fn sent(&mut self, line: &str) -> Vec<Sent> {
+    pub fn sent(&mut self, line: &str) -> Vec<Sent> {
         self.story.push(line.to_owned());
         let lines = self.run(line);
         let sent = lines.iter().filter_map(|line| {
@@ -251,6 +255,10 @@ impl History {
         let passage = flow.there(proto.opening());
         if !self.went(&passage, &sent) {
             self.settle();
+            self.over.insert(key);
+            return;
+        }
+        if self.is_doubled(&flow) {
             self.over.insert(key);
             return;
         }

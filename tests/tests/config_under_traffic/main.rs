@@ -23,10 +23,13 @@
 //! - **Whoever is to go takes nothing new**: a flow that is opened has a member that is ready now.
 //! - **A mapping stays as it is**: a client's port is the same towards everybody as long as a flow of it lives, it is
 //!   nobody else's, and strangers are let in by it only while the egress says so.
+//! - **Clients see each other as others see them**: what one sends to another's port comes from where it is translated to,
+//!   never from itself, and answers come back.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod flows;
 mod history;
+mod mappings;
 mod objects;
 mod protocols;
 mod world;
@@ -78,6 +81,27 @@ fn a_flow_of_a_mapping_goes_on_when_its_egress_maps_no_longer_whichever_worker_h
             history.step(&Step::Talk);
             assert!(!history.flows.is_empty());
         }
+    }
+}
+
+#[test]
+fn clients_reach_each_other_by_their_mappings_whichever_workers_have_them() {
+    for nic in ["tuple", "source", "destination", "turns", "one-queue"] {
+        let mut history = History::new(4, nic, true);
+        history.step(&becomes("F5SPKEgress away", 3));
+        for (asked, port) in (10..17).flat_map(|asked| [(asked, 1), (asked, 2), (asked, 3)]) {
+            history.step(&Step::Open(asked, port));
+        }
+        for round in [0, 1] {
+            let turned: usize = (0..225).map(|which| history.hairpin(which)).sum();
+            assert!(turned >= 200, "{nic} {turned}");
+            // An address more, and filtering: what goes on, goes on.
+            history.step(&becomes("F5SPKSnatpool pool", 1 - round));
+            history.step(&becomes("F5SPKEgress away", 2));
+            history.step(&Step::Talk);
+            history.step(&becomes("F5SPKEgress away", 3));
+        }
+        assert!(history.flows.values().all(|flow| flow.unchanged));
     }
 }
 
@@ -144,5 +168,9 @@ fn histories_have_flows_of_all_sorts() {
     for which in 0..mapped {
         history.step(&Step::Stranger(which));
     }
+    // And by which they reach each other.
+    history.step(&becomes("F5SPKEgress away", 3));
+    let turned: usize = (0..100).map(|which| history.hairpin(which)).sum();
+    assert!(turned >= 50, "{turned}");
     history.step(&Step::Talk);
 }

@@ -138,6 +138,13 @@ impl World {
         .any(|name| self.way(name).is_some_and(|way| way.contains(&quoted)))
     }
 
+    /// Whether the address of `end` is one of the pool.
+    pub fn is_pooled(&self, end: &str) -> bool {
+        let quoted = format!("\"{}\"", split(end).0);
+        let pool = self.way("F5SPKSnatpool pool");
+        pool.is_some_and(|way| way.contains(&quoted))
+    }
+
     /// Whether flows that are opened now keep for as long as histories last.
     pub fn keeps(&self, virtual_server: &str, proto: Proto) -> bool {
         let key = if virtual_server.starts_with("F5SPKEgress") {
