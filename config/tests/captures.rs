@@ -36,7 +36,96 @@ fn answers(bytes: &[u8]) -> Vec<Answer> {
     out.into_iter().map(answer).collect()
 }
 
-// case JSON-001: what must be taken is, what must be refused is, and nothing crashes or hangs.
+/// A document is read or refused as its name says, within an object, by itself and as a file.
+fn is_as_its_name_says(name: &str, bytes: &[u8]) {
+    // Inside an object, so that what the case is about is the JSON and not the framing.
+    let mut framed = b"{\"type\":\"ADDED\",\"object\":{\"x\":".to_vec();
+    framed.extend(bytes);
+    framed.extend(b"}}");
+    let framed = answers(&framed);
+    let text: Vec<String> = framed
+        .iter()
+        .flat_map(|a| &a.errors)
+        .map(ToString::to_string)
+        .collect();
+    assert!(!text.is_empty(), "{name}");
+    let read = text == ["kind: is required", "apiVersion: is required"];
+    if name.starts_with("y_") {
+        assert!(read, "{name}: {text:?}");
+    } else if name.starts_with("n_") {
+        assert!(!read, "{name}: {text:?}");
+    }
+    for answer in answers(bytes) {
+        assert!(!answer.accepted, "{name}");
+    }
+    if let Ok(documents) = document::read_from(name, bytes) {
+        document::load(&documents, Limits::default());
+    }
+}
+
+// case JSON-001: what must be taken is, what must be refused is, and nothing crashes or hangs; documents of our own.
+#[test]
+fn what_is_json_is_read_and_what_is_not_is_refused() {
+    let good = [
+        "[]",
+        " [ 1 , -0 , 1e5, 0.25E-3 ] ",
+        r#"{"":{"a":[null,true,false]}}"#,
+        r#""\u0041\ud834\udd1e\\\/\b\f\n\r\t""#,
+        "\"\u{10ffff}\"",
+        "123456789012345678901234567890",
+    ];
+    let bad = [
+        "[1,]",
+        "[,1]",
+        "[1 2]",
+        "[",
+        "]",
+        "[1}",
+        "{\"a\":}",
+        "{\"a\" 1}",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{1:1}",
+        "'a'",
+        "nul",
+        "True",
+        "NaN",
+        "-Infinity",
+        "+1",
+        "01",
+        "1.",
+        ".5",
+        "1e",
+        "0x1",
+        "--1",
+        "\"a",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"\t\"",
+        "\"\u{0}\"",
+        "/**/1",
+        "[1]#",
+        "",
+    ];
+    for text in good {
+        is_as_its_name_says(&format!("y_{text}"), text.as_bytes());
+    }
+    for text in bad {
+        is_as_its_name_says(&format!("n_{text}"), text.as_bytes());
+    }
+    // No UTF-8, half a pair, a mark of the order of octets; far too deep.
+    for octets in [&b"\"\xff\""[..], b"\"\xed\xa0\x80\""] {
+        is_as_its_name_says("n_octets", octets);
+    }
+    for octets in [&br#""\ud800""#[..], b"\xef\xbb\xbf1", b"1e999"] {
+        is_as_its_name_says("i_octets", octets);
+    }
+    for deep in ["[", "{\"a\":"] {
+        is_as_its_name_says("n_deep", deep.repeat(100_000).as_bytes());
+    }
+}
+
+// case JSON-001: the suite itself, where it is to be had.
 #[test]
 fn every_case_of_the_json_suite_is_answered_as_its_name_says() {
     let Some(dir) = captures("json") else { return };
@@ -49,29 +138,7 @@ fn every_case_of_the_json_suite_is_answered_as_its_name_says() {
             continue;
         }
         cases += 1;
-        // Inside an object, so that what the case is about is the JSON and not the framing.
-        let mut framed = b"{\"type\":\"ADDED\",\"object\":{\"x\":".to_vec();
-        framed.extend(&bytes);
-        framed.extend(b"}}");
-        let framed = answers(&framed);
-        let text: Vec<String> = framed
-            .iter()
-            .flat_map(|a| &a.errors)
-            .map(ToString::to_string)
-            .collect();
-        assert!(!text.is_empty(), "{name}");
-        let read = text == ["kind: is required", "apiVersion: is required"];
-        if name.starts_with("y_") {
-            assert!(read, "{name}: {text:?}");
-        } else if name.starts_with("n_") {
-            assert!(!read, "{name}: {text:?}");
-        }
-        for answer in answers(&bytes) {
-            assert!(!answer.accepted, "{name}");
-        }
-        if let Ok(documents) = document::read_from(&name, &bytes[..]) {
-            document::load(&documents, Limits::default());
-        }
+        is_as_its_name_says(&name, &bytes);
     }
     assert!(cases > 100, "{cases}");
 }
