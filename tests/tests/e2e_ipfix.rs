@@ -15,7 +15,7 @@ struct Directory(PathBuf);
 
 impl Directory {
     fn new(name: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("tmm-{name}-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("tmm-e2e-{}-{name}", std::process::id()));
         fs::create_dir_all(path.join("flows"))?;
         Ok(Self(path))
     }
