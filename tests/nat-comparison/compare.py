@@ -18,7 +18,7 @@ import threading
 
 # Nothing is left in the tree.
 sys.dont_write_bytecode = True
-from boxes import Mapped, Nftables, Stopped, Tmm, STOP  # noqa: E402
+from boxes import OURS, STOP, Mapped, Nftables, Stopped, Tmm  # noqa: E402
 from cases import CASES, EXPLAINED  # noqa: E402
 
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/comparison.md")
@@ -100,7 +100,7 @@ def main():
     results, failures = {name: {} for name in BOXES}, []
     signal.signal(signal.SIGTERM, lambda *_: STOP.set())
     signal.signal(signal.SIGINT, lambda *_: STOP.set())
-    with tempfile.TemporaryDirectory(prefix="tmm-cmp-") as directory:
+    with tempfile.TemporaryDirectory(prefix=f"{OURS}-") as directory:
         threads = [
             threading.Thread(target=through, args=(name, kind, directory, options.only, results[name], failures))
             for name, kind in BOXES.items()
