@@ -286,7 +286,9 @@ impl History {
         }
         for other in self.flows.values().filter(|other| other.unchanged) {
             let same = other.proto == flow.proto && other.client == flow.client;
-            if other.mapped && flow.mapped && same {
+            // By the pool and by automap it has a mapping each.
+            let pooled = [other, flow].map(|flow| self.world.is_pooled(&flow.source));
+            if other.mapped && flow.mapped && same && pooled[0] == pooled[1] {
                 assert!(
                     other.source == flow.source,
                     "{flow:?} and {other:?} are of one mapping, after\n{}",

@@ -21,8 +21,8 @@
 //! - **No other flow goes astray**: a segment in the middle of a connection reaches the member that it belongs to, or is
 //!   refused, or is dropped. It never reaches another member.
 //! - **Whoever is to go takes nothing new**: a flow that is opened has a member that is ready now.
-//! - **A mapping stays as it is**: a client's port is the same towards everybody as long as a flow of it lives, it is
-//!   nobody else's, and strangers are let in by it only while the egress says so.
+//! - **A mapping stays as it is**: a client's port is the same towards everybody as long as a flow of it lives and the
+//!   egress translates to its address, it is nobody else's, and strangers are let in by it only while the egress says so.
 //! - **Clients see each other as others see them**: what one sends to another's port comes from where it is translated to,
 //!   never from itself, and answers come back.
 #![allow(clippy::unwrap_used, clippy::panic)]
