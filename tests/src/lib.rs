@@ -3,3 +3,4 @@
 pub mod ipfix;
 pub mod lab;
 pub mod scenario;
+pub mod served;

@@ -2,53 +2,32 @@
 //! path and the devices are the only things missing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::format_collect)]
 
-use std::io::{BufRead as _, BufReader, Cursor, Read, Write};
+use std::io::{BufRead as _, BufReader, Cursor, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use cli::{Io, Terminal};
 use dataplane::control::server::Server;
-use dataplane::rig::{Rig, RigConfig};
-use net::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::lab::resources::{self, VIP};
+use tests::served::{Ran, Served, ctl};
 
-/// A tmm without devices, served in a thread.
+/// A tmm without devices, and where it is.
 struct Tmm {
+    _served: Served,
     directory: TempDir,
     socket: PathBuf,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Tmm {
     fn start() -> Self {
         let directory = TempDir::new().unwrap();
         let socket = directory.path().join("config.sock");
-        let mut server = Server::open(&socket, 0o600).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut rig = Rig::new(&RigConfig::default());
-            let start = Instant::now();
-            while !stopped.load(Ordering::Relaxed) {
-                let now = Timestamp::from_secs(1) + start.elapsed();
-                server.serve(rig.control_mut(), now, Duration::from_millis(2));
-                let lines = rig.control_mut().poll(now);
-                server.deliver(lines);
-                rig.advance(now);
-            }
-        });
         Self {
+            _served: Served::start(&socket),
             directory,
             socket,
-            stop,
-            thread: Some(thread),
         }
     }
 
@@ -75,43 +54,6 @@ impl Tmm {
         stream.set_read_timeout(limit).unwrap();
         stream.set_write_timeout(limit).unwrap();
         stream
-    }
-}
-
-impl Drop for Tmm {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let ended = self.thread.take().map(JoinHandle::join);
-        if !std::thread::panicking() {
-            ended
-                .unwrap()
-                .expect("the control side ends without a panic");
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Ran {
-    code: u8,
-    out: String,
-    err: String,
-}
-
-fn ctl(socket: &Path, args: &[&str], stdin: Box<dyn Read + Send>) -> Ran {
-    let socket = socket.display().to_string();
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let io = Io {
-        stdin,
-        stdout: &mut out,
-        stderr: &mut err,
-        terminal: Terminal::default(),
-    };
-    let all = ["tmmctl", "--socket", &socket].into_iter();
-    let code = cli::run(all.chain(args.iter().copied()), io);
-    Ran {
-        code,
-        out: String::from_utf8(out).unwrap(),
-        err: String::from_utf8(err).unwrap(),
     }
 }
 

@@ -123,38 +123,25 @@ impl History<'_> {
 
     /// A segment of the client must reach the member from the address it knows.
     fn client_says(&mut self, connection: &Connection, segment: &str) {
-        let Connection {
-            client,
-            server,
-            source,
-            member,
-        } = connection;
-        let line = format!("> 1.1 100 client>tmm1 tcp {client}>{server} {segment}");
-        let left = self.segments(&line);
-        let expected = (
-            "1.2".to_owned(),
-            format!("{source}>{member}"),
-            format!("{segment} ttl=63"),
+        let c = connection;
+        let line = format!(
+            "> 1.1 100 client>tmm1 tcp {}>{} {segment}",
+            c.client, c.server
         );
-        assert_eq!(left, [expected], "{line}");
+        self.reaches(&line, "1.2", format!("{}>{}", c.source, c.member), segment);
     }
 
     /// A segment of the member must reach the client from the address it connected to.
     fn member_says(&mut self, connection: &Connection, segment: &str) {
-        let Connection {
-            client,
-            server,
-            source,
-            member,
-        } = connection;
-        let line = format!("> 1.2 200 b1>tmm2 tcp {member}>{source} {segment}");
-        let left = self.segments(&line);
-        let expected = (
-            "1.1".to_owned(),
-            format!("{server}>{client}"),
-            format!("{segment} ttl=63"),
-        );
-        assert_eq!(left, [expected], "{line}");
+        let c = connection;
+        let line = format!("> 1.2 200 b1>tmm2 tcp {}>{} {segment}", c.member, c.source);
+        self.reaches(&line, "1.1", format!("{}>{}", c.server, c.client), segment);
+    }
+
+    /// What comes in must leave by `port`, between the ends that are given, and nothing else.
+    fn reaches(&mut self, line: &str, port: &str, ends: String, segment: &str) {
+        let expected = (port.to_owned(), ends, format!("{segment} ttl=63"));
+        assert_eq!(self.segments(line), [expected], "{line}");
     }
 
     fn talk(&mut self) {

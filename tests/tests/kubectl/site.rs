@@ -3,70 +3,26 @@
 use std::fs::File;
 use std::io::Cursor;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cli::{Io, Terminal};
-use dataplane::control::server::Server;
-use dataplane::rig::{Rig, RigConfig};
-use net::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::lab::resources;
+use tests::served::{Ran, Served, ctl};
 
 use crate::api::{ApiServer, KINDS};
 
 /// How long anything may take to come about: kubectl is slow to start on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A tmm without devices, served in a thread.
-pub struct Tmm {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Tmm {
-    pub fn start(socket: &Path) -> Self {
-        let mut server = Server::open(socket, 0o600).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut rig = Rig::new(&RigConfig::default());
-            let start = Instant::now();
-            while !stopped.load(Ordering::Relaxed) {
-                let now = Timestamp::from_secs(1) + start.elapsed();
-                server.serve(rig.control_mut(), now, Duration::from_millis(2));
-                let lines = rig.control_mut().poll(now);
-                server.deliver(lines);
-                rig.advance(now);
-            }
-        });
-        let thread = Some(thread);
-        Self { stop, thread }
-    }
-}
-
-impl Drop for Tmm {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let ended = self.thread.take().map(JoinHandle::join);
-        if !std::thread::panicking() {
-            ended
-                .unwrap()
-                .expect("the control side ends without a panic");
-        }
-    }
-}
-
 /// A cluster, and a tmm to be fed from it.
 pub struct Site {
     /// Ends first, so that whoever watches ends with it.
     pub api: ApiServer,
-    pub tmm: Option<Tmm>,
+    pub tmm: Option<Served>,
     pub socket: PathBuf,
     pub directory: TempDir,
 }
@@ -92,7 +48,7 @@ impl Site {
         let socket = directory.path().join("config.sock");
         Self {
             api,
-            tmm: Some(Tmm::start(&socket)),
+            tmm: Some(Served::start(&socket)),
             socket,
             directory,
         }
@@ -226,30 +182,5 @@ impl Drop for Group {
             .stderr(Stdio::null())
             .status();
         let _ = self.0.wait();
-    }
-}
-
-#[derive(Debug)]
-pub struct Ran {
-    pub code: u8,
-    pub out: String,
-    pub err: String,
-}
-
-pub fn ctl(socket: &Path, args: &[String], stdin: Box<dyn std::io::Read + Send>) -> Ran {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let io = Io {
-        stdin,
-        stdout: &mut out,
-        stderr: &mut err,
-        terminal: Terminal::default(),
-    };
-    let socket = socket.display().to_string();
-    let all = ["tmmctl", "--socket", &socket].map(str::to_owned);
-    let code = cli::run(all.into_iter().chain(args.iter().cloned()), io);
-    Ran {
-        code,
-        out: String::from_utf8(out).unwrap(),
-        err: String::from_utf8(err).unwrap(),
     }
 }

@@ -6,10 +6,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tests::lab::resources;
+use tests::served::Served;
 
 use crate::api::KINDS;
 use crate::feed::ALL;
-use crate::site::{Group, Site, Tmm};
+use crate::site::{Group, Site};
 
 /// A running `tmmctl sync`.
 struct Sync {
@@ -103,7 +104,7 @@ fn sync_outlives_watches_and_tmm_and_ends_when_asked() {
 
     // tmm ends, and another one begins with nothing.
     site.tmm = None;
-    site.tmm = Some(Tmm::start(&site.socket));
+    site.tmm = Some(Served::start(&site.socket));
     site.eventually("a new tmm is fed all there is", |site| {
         site.is_programmed(ALL - 1)
     });
